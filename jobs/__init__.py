@@ -1,0 +1,1 @@
+"""The Flink jobs: one file a job, submitted by path."""

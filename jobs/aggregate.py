@@ -1,0 +1,151 @@
+"""The aggregate job: count and sum the records of Kafka topics, exactly, per key and tumbling window.
+
+Submitted by ``surecount submit``, or by hand:
+
+    flink run -py jobs/aggregate.py -pyfs CODE.zip --pipeline shop.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pyflink.common import Configuration, Types
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+from pyflink.table.udf import udf
+
+from jobs import tables
+from jobs.operators import (
+    CORRECTION,
+    DECODED,
+    MERGED,
+    RESULT,
+    SPLIT,
+    DecodeAndCombine,
+    SplitByBucket,
+    Windows,
+)
+from surecount import __version__
+from surecount.config import Pipeline, load
+
+
+def main() -> None:
+    """Build the job of a pipeline file and hand it to Flink."""
+    arguments = _arguments()
+    pipeline = load(arguments.pipeline)
+    environment = StreamExecutionEnvironment.get_execution_environment(_configuration(pipeline))
+    environment.set_parallelism(arguments.parallelism)
+    table_environment = StreamTableEnvironment.create(environment)
+    build(table_environment, pipeline, bounded=arguments.bounded)
+    environment.execute(arguments.name or f"{pipeline.name}.aggregate")
+
+
+def build(t: StreamTableEnvironment, pipeline: Pipeline, *, bounded: bool) -> None:
+    """Source → decode and combine → rejects, and by bucket → windows → results and corrections."""
+    t.execute_sql(tables.source(pipeline, bounded=bounded))
+    t.execute_sql(tables.sink(pipeline, "rejects", pipeline.topics.rejects, key_value_type="BYTES", headers=True))
+    t.execute_sql(tables.sink(pipeline, "results", pipeline.topics.results, key_value_type="STRING"))
+    t.execute_sql(tables.sink(pipeline, "corrections", pipeline.topics.corrections, key_value_type="STRING"))
+
+    decoded = _decode(t, pipeline)
+    t.create_temporary_view("decoded", t.from_data_stream(decoded))
+    merged = _windows(t, pipeline)
+    t.create_temporary_view("merged", t.from_data_stream(merged))
+
+    outputs = t.create_statement_set()
+    outputs.add_insert("rejects", t.sql_query(_REJECTS.format(job=f"{pipeline.name}.aggregate")))
+    outputs.add_insert("results", t.sql_query(_UNPACK.format(kind=RESULT)))
+    outputs.add_insert("corrections", t.sql_query(_UNPACK.format(kind=CORRECTION)))
+    outputs.attach_as_datastream()
+
+
+def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+    """One row for each batch's partials, and one for each rejected record."""
+    decode = udf(DecodeAndCombine(pipeline.spec()), result_type=DECODED, func_type="pandas")
+    t.create_temporary_function("decode_and_combine", decode)
+    # A value over the limit stays in the JVM; its size alone goes to Python.
+    limit = pipeline.source.max_value
+    decoded = t.sql_query(f"""
+        SELECT k, v, headers, topic, `partition`, `offset`, kafka_time,
+               decode_and_combine(IF(OCTET_LENGTH(v) <= {limit}, v, CAST(NULL AS BYTES)),
+                                  OCTET_LENGTH(v), kafka_time) AS d
+        FROM source""")
+    t.create_temporary_view("with_decoded", decoded)
+    # As a DataStream once: two queries on the view would read Kafka and decode twice.
+    return t.to_data_stream(
+        t.sql_query("""
+        SELECT IF(d.reason IS NULL, CAST(NULL AS BYTES), k) AS k,
+               IF(d.reason IS NULL, CAST(NULL AS BYTES), v) AS v,
+               headers, topic, `partition`, `offset`, kafka_time,
+               d.pieces AS pieces, d.reason AS reason, d.detail AS detail
+        FROM with_decoded
+        WHERE d.pieces IS NOT NULL OR d.reason IS NOT NULL""")
+    )
+
+
+def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+    """Packs of results and corrections."""
+    pieces = t.to_data_stream(t.sql_query("SELECT pieces FROM decoded WHERE pieces IS NOT NULL"))
+    return (
+        pieces.flat_map(SplitByBucket(), SPLIT)
+        .uid("split-by-bucket")
+        .key_by(lambda row: row[0], Types.INT())
+        .process(Windows(pipeline.spec()), MERGED)
+        .name("windows")
+        .uid("windows")
+        .set_max_parallelism(pipeline.state.max_parallelism)
+    )
+
+
+_UNPACK = """
+    SELECT SPLIT_INDEX(line, CHR(9), 0), SPLIT_INDEX(line, CHR(9), 1)
+    FROM merged CROSS JOIN UNNEST(SPLIT(pack, CHR(10))) AS packed (line)
+    WHERE kind = '{kind}'"""
+
+_REJECTS = """
+    SELECT k, v, MAP_UNION(headers, MAP[
+        'surecount.topic', ENCODE(topic, 'UTF-8'),
+        'surecount.partition', ENCODE(CAST(`partition` AS STRING), 'UTF-8'),
+        'surecount.offset', ENCODE(CAST(`offset` AS STRING), 'UTF-8'),
+        'surecount.timestamp', ENCODE(CAST(
+            TIMESTAMPDIFF(SECOND, TO_TIMESTAMP_LTZ(0, 3), kafka_time) * CAST(1000 AS BIGINT)
+            + EXTRACT(MILLISECOND FROM kafka_time) AS STRING), 'UTF-8'),
+        'surecount.reason', ENCODE(reason, 'UTF-8'),
+        'surecount.detail', ENCODE(detail, 'UTF-8'),
+        'surecount.job', ENCODE('{{job}}', 'UTF-8'),
+        'surecount.version', ENCODE('{version}', 'UTF-8')])
+    FROM decoded WHERE reason IS NOT NULL""".format(version=__version__)
+
+
+def _configuration(pipeline: Pipeline) -> Configuration:
+    """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
+    settings = {
+        "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
+        "execution.checkpointing.timeout": f"{pipeline.checkpoint.timeout} ms",
+        "pipeline.max-parallelism": str(pipeline.state.max_parallelism),
+        "pipeline.object-reuse": "true",
+        "python.execution-mode": "process",
+        "python.fn-execution.arrow.batch.size": str(pipeline.performance.batch_records),
+        "python.fn-execution.bundle.size": str(2 * pipeline.performance.batch_records),
+        "python.fn-execution.bundle.time": str(pipeline.performance.batch_time),
+        "table.exec.uid.generation": "ALWAYS",
+        "table.local-time-zone": "UTC",
+    }
+    configuration = Configuration()
+    for name, value in settings.items():
+        configuration.set_string(name, value)
+    return configuration
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pipeline", type=Path, required=True)
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--bounded", action="store_true", help="read what is there, close all windows, end")
+    parser.add_argument("--name", help="the job's name; the default is PIPELINE.aggregate")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The Kafka tables at both edges of a job, as SQL.
+
+The Table API gives what PyFlink's DataStream lacks: key, headers, partition, offset and timestamp on
+both sides, and watermarks per partition inside the source.
+"""
+
+from __future__ import annotations
+
+from surecount.config import EventTimeField, Kafka, Pipeline
+
+WATERMARK_SAMPLING = 17
+"""While a partition catches up, one record in so many gives its event time to the watermark.
+
+A watermark that lags by some records is late, never wrong, and parsing each record's event time a second
+time is the dearest thing that the source would do. Prime, so that transactions of a fixed size cannot
+make a stride that always misses.
+"""
+
+_CAUGHT_UP = "INTERVAL '2' SECOND"
+
+
+def quote(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _options(options: dict[str, str]) -> str:
+    return ", ".join(f"{quote(name)} = {quote(value)}" for name, value in options.items())
+
+
+def _kafka(kafka: Kafka) -> dict[str, str]:
+    properties = {f"properties.{name}": value for name, value in kafka.properties.items()}
+    return {
+        "connector": "kafka",
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "key.format": "raw",
+        "key.fields": "k",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        **properties,
+    }
+
+
+def source(pipeline: Pipeline, *, bounded: bool) -> str:
+    """CREATE TABLE ``source``: raw keys and values, with their origin and a watermark."""
+    config = pipeline.source
+    options = {
+        **_kafka(pipeline.kafka),
+        "topic": ";".join(config.topics),
+        "properties.group.id": pipeline.group_id,
+        "properties.isolation.level": "read_committed",
+        "properties.max.partition.fetch.bytes": str(4 << 20),
+        "scan.startup.mode": "earliest-offset",
+        "scan.watermark.idle-timeout": f"{config.idle_after} ms",
+    }
+    if bounded:
+        options["scan.bounded.mode"] = "latest-offset"
+    else:
+        options["scan.topic-partition-discovery.interval"] = f"{config.discover_partitions_every} ms"
+    return f"""
+        CREATE TEMPORARY TABLE source (
+            k BYTES,
+            v BYTES,
+            headers MAP<STRING, BYTES> METADATA VIRTUAL,
+            topic STRING METADATA VIRTUAL,
+            `partition` INT METADATA VIRTUAL,
+            `offset` BIGINT METADATA VIRTUAL,
+            kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+            event_time AS {_event_time(pipeline)},
+            WATERMARK FOR event_time AS event_time - INTERVAL {_interval(config.out_of_orderness)}
+        ) WITH ({_options(options)})"""
+
+
+def _interval(ms: int) -> str:
+    """An interval literal's digits and unit; days, as seconds alone hold too few digits."""
+    days, rest = divmod(ms, 86_400_000)
+    hours, rest = divmod(rest, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    seconds, millis = divmod(rest, 1000)
+    return f"'{days} {hours:02d}:{minutes:02d}:{seconds:02d}.{millis:03d}' DAY(3) TO SECOND(3)"
+
+
+def _event_time(pipeline: Pipeline) -> str:
+    """The event time that feeds the watermark; null where a record must not move it.
+
+    A record further ahead of its Kafka timestamp than ``max_ahead`` is rejected later; here it must not
+    close every window. What a user's own decode function will find is not known here, so then the
+    watermark follows Kafka's timestamps.
+    """
+    time = pipeline.source.event_time
+    if not isinstance(time, EventTimeField) or pipeline.source.decode is not None:
+        return "kafka_time"
+    stated = _milliseconds(time)
+    return f"""CASE
+        WHEN (MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - {_CAUGHT_UP})
+         AND {stated} BETWEEN TIMESTAMP '1970-01-01 00:00:00'
+                      AND kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
+        THEN {stated} END"""
+
+
+def _milliseconds(time: EventTimeField) -> str:
+    path = "$" + "".join(f"[''{part}'']" for part in time.field.split("."))
+    text = f"JSON_VALUE(CAST(v AS STRING), '{path}')"
+    match time.unit:
+        case "rfc3339":
+            # Whole seconds: a watermark a little behind is safe. The offset is ±hh:mm, or Z.
+            local = f"TO_TIMESTAMP_LTZ(REPLACE(UPPER(SUBSTR({text}, 1, 19)), 'T', ' '), 'yyyy-MM-dd HH:mm:ss', 'UTC')"
+            sign = f"IF(SUBSTR({text}, CHAR_LENGTH({text}) - 5, 1) = '-', -1, 1)"
+            hours = f"TRY_CAST(SUBSTR({text}, CHAR_LENGTH({text}) - 4, 2) AS INT)"
+            minutes = f"TRY_CAST(SUBSTR({text}, CHAR_LENGTH({text}) - 1, 2) AS INT)"
+            offset = f"COALESCE({sign} * ({hours} * 60 + {minutes}), 0)"
+            return f"({local} - {offset} * INTERVAL '1' MINUTE)"
+        case "s":
+            ms = f"TRY_CAST({text} AS BIGINT) * 1000"
+        case "ms":
+            ms = f"TRY_CAST({text} AS BIGINT)"
+        case "us":
+            ms = f"TRY_CAST({text} AS BIGINT) / 1000"
+        case "ns":
+            ms = f"TRY_CAST({text} AS BIGINT) / 1000000"
+    return f"TO_TIMESTAMP_LTZ({ms}, 3)"
+
+
+def sink(pipeline: Pipeline, kind: str, topic: str, *, key_value_type: str, headers: bool = False) -> str:
+    """CREATE TABLE ``kind``: keys and values as they stand, exactly once."""
+    options = {
+        **_kafka(pipeline.kafka),
+        "topic": topic,
+        "sink.delivery-guarantee": "exactly-once",
+        "sink.transaction-naming-strategy": "POOLING",
+        "sink.transactional-id-prefix": pipeline.transactional_id_prefix(kind),
+        "properties.transaction.timeout.ms": str(pipeline.sink.transaction_timeout),
+        # A rejected record may be as large as the source topic let it be; the topic has its own limit.
+        "properties.max.request.size": str(256 << 20),
+        "properties.buffer.memory": str(64 << 20),
+        "properties.linger.ms": "20",
+        "properties.batch.size": str(256 << 10),
+        "properties.compression.type": "lz4",
+    }
+    column = "headers MAP<STRING, BYTES> METADATA" if headers else ""
+    columns = [f"k {key_value_type}", f"v {key_value_type}", *([column] if column else [])]
+    return f"CREATE TEMPORARY TABLE {kind} ({', '.join(columns)}) WITH ({_options(options)})"

@@ -1,0 +1,1 @@
+"""An independent recount of a pipeline from its topics."""

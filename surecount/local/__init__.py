@@ -1,0 +1,1 @@
+"""Kafka and Flink as processes of this machine: :class:`surecount.local.stack.Stack`."""

@@ -1,0 +1,226 @@
+"""Flink of a local stack: configuration, command lines, readiness.
+
+The wheel's ``bin/jobmanager.sh`` and ``bin/taskmanager.sh`` start three JVMs each to read the
+configuration before the one that counts, at every restart again. Here the same class of Flink's
+(``BashJavaUtils``) derives a process's memory settings once an ``up``, and the JVM is started with
+the command that the scripts would arrive at.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import requests
+
+from surecount.errors import SurecountError
+from surecount.local.kafka import QUIET_JVM
+from surecount.local.layout import FLINK_CONF, FLINK_JARS, Layout, flink_home
+from surecount.local.ports import HOST, answers
+from surecount.local.processes import without_identity
+from surecount.local.spec import JOBMANAGER, ProcessSpec
+
+_RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Flink derives from the memory sizes of its configuration for one kind of process."""
+
+    jvm: tuple[str, ...]
+    dynamic: tuple[str, ...]
+
+
+def stack_settings(layout: Layout, *, rest_port: int, rpc_port: int, slots: int) -> dict[str, str]:
+    """The settings that belong to this place, and so not to flink-conf/."""
+    return {
+        "jobmanager.rpc.address": HOST,
+        "jobmanager.rpc.port": str(rpc_port),
+        "jobmanager.bind-host": HOST,
+        "rest.address": HOST,
+        "rest.bind-address": HOST,
+        "rest.port": str(rest_port),
+        "rest.bind-port": str(rest_port),
+        "taskmanager.host": HOST,
+        "taskmanager.bind-host": HOST,
+        "taskmanager.numberOfTaskSlots": str(slots),
+        "execution.checkpointing.dir": layout.checkpoints.as_uri(),
+        "execution.checkpointing.savepoint-dir": layout.savepoints.as_uri(),
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
+    }
+
+
+def merge_conf(text: str, settings: Mapping[str, str]) -> str:
+    """``text`` in the form of flink-conf/config.yaml with ``settings`` in place of its own."""
+    kept = [line for line in text.splitlines() if line.partition(":")[0].strip() not in settings]
+    added = [f"{key}: {value}" for key, value in settings.items()]
+    return "\n".join([*kept, "", "# Of this stack, written by `surecount up`.", *added, ""])
+
+
+def conf_value(text: str, key: str) -> str:
+    """The value of a flat ``key: value`` line; raises where it is missing."""
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return value.strip()
+    raise SurecountError(f"{key} is missing in {FLINK_CONF / 'config.yaml'}")
+
+
+def write_conf(layout: Layout, settings: Mapping[str, str]) -> None:
+    """Write the stack's conf/ (flink-conf/ and ``settings``) and lib/ (links to all jars)."""
+    layout.conf.mkdir(parents=True, exist_ok=True)
+    for source in FLINK_CONF.iterdir():
+        text = source.read_text(encoding="utf-8")
+        if source.name == "config.yaml":
+            text = merge_conf(text, settings)
+        (layout.conf / source.name).write_text(text, encoding="utf-8")
+    layout.lib.mkdir(parents=True, exist_ok=True)
+    for old in layout.lib.iterdir():
+        old.unlink()
+    home = flink_home()
+    jars = [*home.glob("lib/*.jar"), *home.glob("opt/flink-python-*.jar"), *FLINK_JARS.glob("*.jar")]
+    for jar in jars:
+        (layout.lib / jar.name).symlink_to(jar)
+
+
+def client_env(layout: Layout, java: Path) -> dict[str, str]:
+    """The environment for running the wheel's bin/flink against this stack."""
+    scratch = layout.scratch("client")
+    scratch.mkdir(parents=True, exist_ok=True)
+    environ = without_identity()
+    python = Path(sys.executable)
+    return {
+        **environ,
+        **_flink_variables(layout),
+        "JAVA_HOME": str(java.resolve().parents[1]),
+        "PYFLINK_CLIENT_EXECUTABLE": str(python),
+        # The scripts and the client call `python` by name.
+        "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
+        "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}"]),
+        "TMPDIR": str(scratch),
+    }
+
+
+def _flink_variables(layout: Layout) -> dict[str, str]:
+    home = flink_home()
+    return {
+        "FLINK_HOME": str(home),
+        "FLINK_BIN_DIR": str(home / "bin"),
+        "FLINK_OPT_DIR": str(home / "opt"),
+        "FLINK_PLUGINS_DIR": str(home / "plugins"),
+        "FLINK_LIB_DIR": str(layout.lib),
+        "FLINK_CONF_DIR": str(layout.conf),
+        "FLINK_LOG_DIR": str(layout.logs),
+        "FLINK_IDENT_STRING": "surecount",  # in the name of the client's log
+    }
+
+
+def derive_resources(java: Path, layout: Layout, kind: Literal["JM", "TM"]) -> Resources:
+    """Ask Flink what its configuration in ``layout.conf`` means in JVM and memory options."""
+    classpath = f"{flink_home()}/bin/bash-java-utils.jar:{_classpath(layout)}"
+    command = [
+        *(str(java), *QUIET_JVM, "-XX:TieredStopAtLevel=1", "-cp", classpath),
+        "org.apache.flink.runtime.util.bash.BashJavaUtils",
+        *(f"GET_{kind}_RESOURCE_PARAMS", "--configDir", str(layout.conf)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    results = parse_results(done.stdout)
+    if done.returncode != 0 or len(results) != 2:
+        raise SurecountError(
+            f"Flink does not accept the configuration in {layout.conf}:\n{done.stdout}{done.stderr}",
+            f"mend {FLINK_CONF / 'config.yaml'}",
+        )
+    return Resources(jvm=tuple(results[0].split()), dynamic=tuple(results[1].split()))
+
+
+def parse_results(printed: str) -> list[str]:
+    """The result lines among what BashJavaUtils prints."""
+    return [line.removeprefix(_RESULT) for line in printed.splitlines() if line.startswith(_RESULT)]
+
+
+def jobmanager(java: Path, layout: Layout, resources: Resources) -> ProcessSpec:
+    """How to run the JobManager."""
+    main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+    arguments = ["--configDir", str(layout.conf), *resources.dynamic]
+    return _process(java, layout, JOBMANAGER, resources, main, arguments)
+
+
+def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -> ProcessSpec:
+    """How to run TaskManager ``number``, counted from 1."""
+    name = f"taskmanager-{number}"
+    main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+    # With an id that stays, the JobManager knows a restarted TaskManager at once for the one that
+    # it lost, and need not wait for the old one's heartbeat.
+    identity = ["-D", f"taskmanager.resource-id={name}"]
+    arguments = ["--configDir", str(layout.conf), *resources.dynamic, *identity]
+    return _process(java, layout, name, resources, main, arguments)
+
+
+def _process(
+    java: Path, layout: Layout, name: str, resources: Resources, main: str, arguments: Sequence[str]
+) -> ProcessSpec:
+    scratch = layout.scratch(name)
+    conf = (layout.conf / "config.yaml").read_text(encoding="utf-8")
+    logging = f"file:{layout.conf}/log4j-console.properties"
+    argv = [
+        str(java),
+        *resources.jvm,
+        "-XX:+IgnoreUnrecognizedVMOptions",
+        *QUIET_JVM,
+        *conf_value(conf, "env.java.opts.all").split(),
+        f"-Djava.io.tmpdir={scratch}",
+        f"-XX:ErrorFile={layout.logs}/{name}-crash.log",
+        f"-Dlog.file={layout.log(name)}",
+        "-Dconsole.log.level=OFF",
+        f"-Dlog4j.configuration={logging}",
+        f"-Dlog4j.configurationFile={logging}",
+        *("-classpath", _classpath(layout), main),
+        *arguments,
+        *("-D", f"io.tmp.dirs={scratch}"),
+    ]
+    return ProcessSpec(
+        name=name,
+        argv=tuple(argv),
+        env={**_flink_variables(layout), "TMPDIR": str(scratch)},
+        output=str(layout.output(name)),
+        scratch=str(scratch),
+    )
+
+
+def _classpath(layout: Layout) -> str:
+    # As constructFlinkClassPath of the wheel's config.sh: by name, flink-dist last.
+    jars = sorted(layout.lib.glob("*.jar"), key=lambda jar: (jar.name.startswith("flink-dist"), jar.name))
+    return ":".join(str(jar) for jar in jars)
+
+
+def registered_taskmanagers(url: str, timeout_s: float = 2.0) -> set[str] | None:
+    """The resource ids of the TaskManagers in service; None where the JobManager does not answer.
+
+    It lists one that was killed until its heartbeats are missed, under the id that its successor
+    will have. So one counts only if a server listens where it is registered.
+    """
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy between here and the loopback interface
+        try:
+            answer = session.get(f"{url}/taskmanagers", timeout=timeout_s)
+            answer.raise_for_status()  # the REST server is up, with 503, before the JobManager is
+            listed = answer.json()["taskmanagers"]
+        except requests.RequestException:
+            return None
+    return {str(taskmanager["id"]) for taskmanager in listed if answers(rpc_port(taskmanager["path"]))}
+
+
+def rpc_port(path: str) -> int:
+    """The port in an RPC address such as ``pekko.tcp://flink@127.0.0.1:43357/user/rpc/taskmanager_0``."""
+    port = urlsplit(path).port
+    if port is None:
+        raise ValueError(f"no port in the RPC address {path!r}")
+    return port

@@ -1,0 +1,166 @@
+"""Kafka brokers of a local stack: each is broker and KRaft controller, on the loopback interface."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from surecount.errors import SurecountError
+from surecount.local.layout import BROKER_JARS, BROKER_LOGGING, Layout
+from surecount.local.ports import HOST, answers
+from surecount.local.spec import ProcessSpec
+
+# A value of 5 MB fits with room for its batch.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
+QUIET_JVM = ("-XX:-UsePerfData",)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One broker. ``number`` is its node id, from 1."""
+
+    number: int
+    port: int
+    controller_port: int
+
+    @property
+    def name(self) -> str:
+        return f"kafka-{self.number}"
+
+
+def new_cluster_id() -> str:
+    """A Kafka UUID: 16 bytes in base64 without padding, never with a leading dash, which
+    Kafka's command lines would take for an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
+
+
+def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
+    """The text of a broker's configuration in a cluster of ``nodes``."""
+    replicas = min(3, len(nodes))
+    min_isr = max(1, replicas - 1)
+    settings: dict[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": node.number,
+        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "controller.quorum.voters": ",".join(f"{n.number}@{HOST}:{n.controller_port}" for n in nodes),
+        "log.dirs": data,
+        # A mistyped topic is an error, not a new and empty topic.
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": min_isr,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
+        # The broker's default, written down because a sink that asks for more is refused at start.
+        "transaction.max.timeout.ms": 900_000,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": min_isr,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": min_isr,
+        # Far fewer than in production (50), so that a new broker is quick to create and load them.
+        "offsets.topic.num.partitions": 5,
+        "transaction.state.log.num.partitions": 5,
+        "share.coordinator.state.topic.num.partitions": 5,
+        # A broker that was killed cannot register anew before its old session ends, and without
+        # replicas its partitions wait for that. Shorter than the default, 9 s and 2 s, but not so
+        # short that a busy laptop loses a live broker.
+        "broker.session.timeout.ms": 6_000,
+        "broker.heartbeat.interval.ms": 1_000,
+        # Consumers of a local stack need not wait for others to join their group.
+        "group.initial.rebalance.delay.ms": 0,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def write_config(layout: Layout, node: Node, nodes: Sequence[Node]) -> None:
+    """Write the broker's server.properties; its data stays as it is."""
+    home = layout.broker(node.number)
+    home.mkdir(parents=True, exist_ok=True)
+    _config(layout, node).write_text(server_properties(node, nodes, home / "data"), encoding="utf-8")
+
+
+def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> None:
+    """Make the broker's data folder, once: a marker says that an earlier call came to its end."""
+    home = layout.broker(node.number)
+    marker = layout.formatted(node.number)
+    if marker.exists():
+        return
+    if (home / "data").exists():
+        shutil.rmtree(home / "data")
+    command = [
+        *_jvm(java, layout, node, heap="128m"),
+        "kafka.tools.StorageTool",
+        "format",
+        "--cluster-id",
+        cluster_id,
+        "--config",
+        str(_config(layout, node)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SurecountError(f"the data folder of {node.name} cannot be made: {done.stdout}{done.stderr}")
+    marker.write_text(f"{cluster_id}\n", encoding="utf-8")
+
+
+def process(java: Path, layout: Layout, node: Node, *, brokers: int) -> ProcessSpec:
+    """How to run the broker."""
+    heap = "1g" if brokers == 1 else "512m"
+    argv = [*_jvm(java, layout, node, heap), "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka"]
+    return ProcessSpec(
+        name=node.name,
+        argv=(*argv, str(_config(layout, node))),
+        env={"TMPDIR": str(layout.scratch(node.name))},
+        output=str(layout.output(node.name)),
+        scratch=str(layout.scratch(node.name)),
+    )
+
+
+def _jvm(java: Path, layout: Layout, node: Node, heap: str) -> list[str]:
+    return [
+        str(java),
+        f"-Xmx{heap}",
+        *QUIET_JVM,
+        f"-Djava.io.tmpdir={layout.scratch(node.name)}",
+        f"-XX:ErrorFile={layout.logs}/{node.name}-crash.log",
+        f"-Dlog.file={layout.log(node.name)}",
+        f"-Dlog4j2.configurationFile=file:{BROKER_LOGGING}",
+        "-Djava.awt.headless=true",
+        "-cp",
+        f"{BROKER_JARS}/*",
+    ]
+
+
+def _config(layout: Layout, node: Node) -> Path:
+    return layout.broker(node.number) / "server.properties"
+
+
+def in_service(number: int, port: int, timeout_s: float = 2.0) -> bool:
+    """Whether broker ``number`` answers at ``port`` and the cluster counts it in.
+
+    The broker itself is asked: others list one that was killed until its session ends.
+    """
+    if not answers(port):
+        return False  # spares the client's attempts to connect
+    # At level 2 (critical) the client does not print about brokers that are not up yet.
+    client = AdminClient({"bootstrap.servers": f"{HOST}:{port}", "log_level": 2})
+    try:
+        return number in client.list_topics(timeout=timeout_s).brokers
+    except KafkaException:
+        return False

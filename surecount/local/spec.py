@@ -1,0 +1,150 @@
+"""What is written down about a stack: what shall run (stack.json) and what was seen (state.json).
+
+The supervisor and the commands share nothing but these two files and the process table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from surecount.errors import SurecountError
+
+VERSION = 1
+
+Role = Literal["broker", "jobmanager", "taskmanager", "supervisor"]
+
+SUPERVISOR = "supervisor"
+JOBMANAGER = "jobmanager"
+
+# A process is named for its role, and by a number from 1 where there can be several.
+_ROLES: dict[str, Role] = {
+    "kafka": "broker",
+    "jobmanager": "jobmanager",
+    "taskmanager": "taskmanager",
+    "supervisor": "supervisor",
+}
+
+
+def role_of(name: str) -> Role:
+    """The role of a process by its name: ``kafka-2`` is a broker. KeyError for another's name."""
+    return _ROLES[name.partition("-")[0]]
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process to keep running. Paths are absolute; ``env`` is added to the supervisor's own."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    output: str
+    scratch: str
+
+    @property
+    def role(self) -> Role:
+        return role_of(self.name)
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """What the last ``up`` asked for, with every port chosen."""
+
+    cluster_id: str
+    slots: int
+    kafka_ports: tuple[int, ...]
+    flink_port: int
+    processes: tuple[ProcessSpec, ...] = ()
+    version: int = VERSION
+
+    def names(self, role: Role) -> tuple[str, ...]:
+        return tuple(process.name for process in self.processes if process.role == role)
+
+
+@dataclass(frozen=True)
+class ObservedProcess:
+    """One process as the supervisor saw it. ``since`` is a Unix time in seconds; ``exit_code`` is
+    that of the last death, negative for a signal, None if it never died."""
+
+    pid: int | None
+    restarts: int
+    since: float
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The supervisor's view: its own pid and every process by name."""
+
+    pid: int
+    processes: dict[str, ObservedProcess] = field(default_factory=dict)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write so that a reader sees the old file or the new one, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def save_stack(path: Path, stack: StackSpec) -> None:
+    write_json(path, asdict(stack))
+
+
+def load_stack(path: Path) -> StackSpec | None:
+    """The stack written at ``path``; None where there is none. A file that cannot be understood
+    is a :class:`SurecountError`."""
+    found = _read(path)
+    if found is None:
+        return None
+    try:
+        if found["version"] != VERSION:
+            raise SurecountError(
+                f"{path} was written by another version of surecount",
+                "stop that stack with the surecount that started it, or choose another --dir",
+            )
+        processes = tuple(ProcessSpec(**{**p, "argv": tuple(p["argv"])}) for p in found["processes"])
+        ports = tuple(found["kafka_ports"])
+        return StackSpec(**{**found, "processes": processes, "kafka_ports": ports})
+    except (KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def save_observed(path: Path, observed: Observed) -> None:
+    write_json(path, asdict(observed))
+
+
+def load_observed(path: Path) -> Observed | None:
+    """The supervisor's last view; None where no supervisor has written one."""
+    found = _read(path)
+    if found is None:
+        return None
+    try:
+        processes = {name: ObservedProcess(**process) for name, process in found["processes"].items()}
+        return Observed(pid=found["pid"], processes=processes)
+    except (KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(value, dict):
+        raise _unreadable(path, "not an object")
+    return value
+
+
+def _unreadable(path: Path, reason: object) -> SurecountError:
+    return SurecountError(
+        f"{path} cannot be read: {reason}",
+        f"`surecount down --purge` removes {path.parent} with all of its data",
+    )

@@ -1,0 +1,333 @@
+"""Kafka and Flink as processes of this machine, in one folder.
+
+A supervisor (:mod:`surecount.local.supervisor`) runs them; :class:`Stack` writes what it shall
+run, starts it, waits until all are in service, and stops it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from surecount.errors import SurecountError
+from surecount.local import flink, kafka, ports, processes
+from surecount.local.layout import PROJECT, Layout
+from surecount.local.prerequisites import check_disk, check_prerequisites, find_java
+from surecount.local.processes import StackProcess
+from surecount.local.spec import (
+    SUPERVISOR,
+    StackSpec,
+    load_observed,
+    load_stack,
+    role_of,
+    save_stack,
+)
+from surecount.local.status import StackStatus, bootstrap_servers, flink_url, read_status, ready_names
+from surecount.waiting import wait_until
+
+DEFAULT_DIRECTORY = Path(".surecount")
+READY_TIMEOUT_S = 120.0
+_LOG_LINES_SHOWN = 15
+
+
+class StackRunsError(SurecountError):
+    """``up`` where a stack already runs; nothing was changed."""
+
+
+class Stack:
+    """The stack in one folder, running or not. Any number of objects and commands may look at the
+    same folder: all state is in files and in the process table."""
+
+    def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
+        self._layout = Layout(directory.resolve())
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def directory(self) -> Path:
+        return self._layout.root
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self._layout.checkpoints
+
+    @property
+    def savepoints_dir(self) -> Path:
+        return self._layout.savepoints
+
+    @property
+    def logs_dir(self) -> Path:
+        return self._layout.logs
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's address, ``host:port`` of every broker with commas between."""
+        return bootstrap_servers(self._stack())
+
+    @property
+    def flink_url(self) -> str:
+        """The root of Flink's REST API, without a slash at its end."""
+        return flink_url(self._stack())
+
+    def flink_env(self) -> dict[str, str]:
+        """The whole environment for running the wheel's ``bin/flink`` against this stack."""
+        self._stack()
+        return flink.client_env(self._layout, find_java())
+
+    def status(self) -> StackStatus:
+        """What runs, what does not, and whether all is well. Takes some 0.1–4 s."""
+        return read_status(self._layout)
+
+    def processes(self) -> dict[str, int]:
+        """The pids of the stack's live main processes by name, the supervisor's among them."""
+        return {p.name: p.pid for p in processes.find(self.directory) if p.main}
+
+    def taskmanagers(self) -> dict[str, int]:
+        """The pids of the live TaskManagers by name."""
+        return {name: pid for name, pid in self.processes().items() if role_of(name) == "taskmanager"}
+
+    def children(self, name: str) -> tuple[StackProcess, ...]:
+        """What the process ``name`` started and is alive: a TaskManager's Python workers and the
+        shells around them. They are found when the TaskManager itself is gone, too."""
+        return tuple(p for p in processes.find(self.directory) if p.name == name and not p.main)
+
+    def up(
+        self,
+        *,
+        brokers: int = 1,
+        taskmanagers: int = 1,
+        slots: int = 2,
+        kafka_port: int = 9092,
+        flink_port: int = 8081,
+        on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
+    ) -> None:
+        """Start the stack and return once every process is in service.
+
+        Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it.
+        ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
+        in the folder is used again. Raises :class:`StackRunsError` where a supervisor runs, and
+        :class:`SurecountError` for what a person can mend; then, as after Ctrl-C, nothing runs.
+        """
+        started = time.monotonic()
+        _check_counts(brokers, taskmanagers, slots)
+        java = check_prerequisites()
+        self._check_directory()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SurecountError(f"{self.directory}: {error.strerror}", "choose another --dir") from error
+        check_disk(self.directory)
+        with self._lock():
+            if SUPERVISOR in self.processes():
+                raise StackRunsError(
+                    f"a stack already runs in {self.directory}",
+                    "see `surecount status`; stop it with `surecount down`, or choose another --dir",
+                )
+            processes.stop(self.directory)  # what an earlier supervisor left when it was killed
+            try:
+                stack = self._prepare(java, brokers, taskmanagers, slots, kafka_port, flink_port)
+                self._start_supervisor()
+                self._await_ready(stack, started, on_ready)
+            except BaseException:  # Ctrl-C too: a failed up leaves nothing running
+                self._stop()
+                raise
+
+    def down(self, *, purge: bool = False) -> list[str]:
+        """Stop the stack and return the names of the processes that were stopped, in order.
+
+        Works without a supervisor too, and on a stopped stack. ``purge`` removes the folder.
+        """
+        if not self.directory.exists():
+            return self._stop()  # processes may have outlived a removed folder
+        if not self._is_own():
+            if purge:
+                raise SurecountError(
+                    f"{self.directory} holds other files than a stack's, and is not removed",
+                    "give the folder of a stack with --dir",
+                )
+            return self._stop()
+        with self._lock():
+            stopped = self._stop()
+            if purge:
+                shutil.rmtree(self.directory)
+        return stopped
+
+    def _stack(self) -> StackSpec:
+        stack = load_stack(self._layout.stack_file)
+        if stack is None:
+            raise SurecountError(f"there is no stack in {self.directory}", "start one with `surecount up`")
+        return stack
+
+    def _is_own(self) -> bool:
+        """Whether the folder is this program's to fill and remove."""
+        root = self.directory
+        if not root.exists() or root.name == DEFAULT_DIRECTORY.name or self._layout.stack_file.exists():
+            return True
+        return all(entry == self._layout.lock_file for entry in root.iterdir())
+
+    def _check_directory(self) -> None:
+        # The wheel's scripts split on blanks, Java's class paths and Flink's io.tmp.dirs on the others.
+        for path in (self.directory, PROJECT, Path(sys.executable)):
+            if any(c in str(path) for c in " \t\n:,"):
+                raise SurecountError(
+                    f"{path} has a blank, a colon or a comma in it, which Flink's scripts cannot take",
+                    "choose another folder (--dir for the stack)",
+                )
+        if not self._is_own():
+            raise SurecountError(
+                f"{self.directory} is neither empty nor the folder of a stack",
+                "choose a new folder with --dir",
+            )
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        with self._layout.lock_file.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SurecountError(
+                    f"another command is just starting or stopping the stack in {self.directory}",
+                    "wait for it to end",
+                ) from error
+            yield
+
+    def _prepare(
+        self, java: Path, brokers: int, taskmanagers: int, slots: int, kafka_port: int, flink_port: int
+    ) -> StackSpec:
+        """Choose ports, write all configuration, format new brokers, and write stack.json."""
+        layout = self._layout
+        taken: set[int] = set()
+        rest_port = ports.claim(flink_port, "Flink's web UI and REST API", "--flink-port", taken)
+        broker_ports = [
+            ports.claim(kafka_port and kafka_port + i, f"broker kafka-{i + 1}", "--kafka-port", taken)
+            for i in range(brokers)
+        ]
+        nodes = [kafka.Node(i + 1, port, ports.pick(taken)) for i, port in enumerate(broker_ports)]
+        stack = StackSpec(self._cluster_id(brokers), slots, tuple(broker_ports), rest_port)
+        # From here on the folder is known to be a stack's.
+        save_stack(layout.stack_file, stack)
+        layout.state_file.unlink(missing_ok=True)
+        for folder in (layout.logs, layout.checkpoints, layout.savepoints):
+            folder.mkdir(exist_ok=True)
+        for node in nodes:
+            kafka.write_config(layout, node, nodes)
+            layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
+        rpc_port = ports.pick(taken)
+        flink.write_conf(
+            layout, flink.stack_settings(layout, rest_port=rest_port, rpc_port=rpc_port, slots=slots)
+        )
+        with ThreadPoolExecutor() as pool:
+            formats = [
+                pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes
+            ]
+            jm_resources = pool.submit(flink.derive_resources, java, layout, "JM")
+            tm_resources = pool.submit(flink.derive_resources, java, layout, "TM")
+            for formatting in formats:
+                formatting.result()
+        stack = replace(
+            stack,
+            processes=(
+                *(kafka.process(java, layout, node, brokers=brokers) for node in nodes),
+                flink.jobmanager(java, layout, jm_resources.result()),
+                *(
+                    flink.taskmanager(java, layout, number, tm_resources.result())
+                    for number in range(1, taskmanagers + 1)
+                ),
+            ),
+        )
+        save_stack(layout.stack_file, stack)
+        return stack
+
+    def _cluster_id(self, brokers: int) -> str:
+        """The id of the cluster whose data is in the folder, or a new one."""
+        formatted = sorted(self.directory.glob("kafka-*/formatted"))
+        if not formatted:
+            return kafka.new_cluster_id()
+        if len(formatted) != brokers:
+            raise SurecountError(
+                f"{self.directory} holds the data of a Kafka cluster with {len(formatted)} broker(s)",
+                f"start it with --brokers {len(formatted)}, or remove the data with `surecount down --purge`",
+            )
+        return formatted[0].read_text(encoding="utf-8").strip()
+
+    def _start_supervisor(self) -> None:
+        with self._layout.output(SUPERVISOR).open("wb") as output:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-m", "surecount.local.supervisor", str(self.directory)],
+                cwd=PROJECT,
+                env=processes.identified(self.directory, SUPERVISOR),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _await_ready(self, stack: StackSpec, started: float, on_ready: Callable[[str, float], None]) -> None:
+        waiting = {process.name for process in stack.processes}
+
+        def all_ready() -> bool:
+            self._check_nothing_died()
+            for name in sorted(waiting & ready_names(stack, timeout_s=1.0)):
+                waiting.discard(name)
+                on_ready(name, time.monotonic() - started)
+            return not waiting
+
+        wait_until(
+            all_ready,
+            READY_TIMEOUT_S,
+            "the stack to be in service",
+            seen=lambda: f"{', '.join(sorted(waiting))} not in service; logs are in {self.logs_dir}",
+        )
+
+    def _check_nothing_died(self) -> None:
+        if self._supervisor is not None and self._supervisor.poll() is not None:
+            raise self._died(SUPERVISOR, self._supervisor.returncode)
+        observed = load_observed(self._layout.state_file)
+        for name, process in (observed.processes if observed else {}).items():
+            if process.restarts:
+                raise self._died(name, process.exit_code)
+
+    def _died(self, name: str, exit_code: int | None) -> SurecountError:
+        files = [self._layout.log(name), self._layout.output(name)]
+        lines = [line for file in files for line in _last_lines(file)]
+        shown = "\n".join(f"    {line}" for line in lines)
+        return SurecountError(
+            f"{name} died while it started (exit code {exit_code}); its last lines:\n{shown}",
+            f"all of its log: {files[0]}",
+        )
+
+    def _stop(self) -> list[str]:
+        found = processes.find(self.directory)
+        processes.stop_supervisor(found)
+        processes.stop(self.directory)
+        self._supervisor = None
+        return sorted({p.name for p in found}, key=_stop_position)
+
+
+def _stop_position(name: str) -> tuple[int, str]:
+    order = [SUPERVISOR, *processes.STOP_ORDER]
+    return order.index(role_of(name)), name
+
+
+def _check_counts(brokers: int, taskmanagers: int, slots: int) -> None:
+    if brokers not in (1, 3):
+        raise SurecountError(
+            f"--brokers is {brokers}", "1, or 3: two brokers have no majority without one another"
+        )
+    if not 0 <= taskmanagers <= 16:
+        raise SurecountError(f"--taskmanagers is {taskmanagers}", "give 0 to 16")
+    if not 1 <= slots <= 64:
+        raise SurecountError(f"--slots is {slots}", "give 1 to 64")
+
+
+def _last_lines(file: Path) -> list[str]:
+    if not file.exists():
+        return []
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]

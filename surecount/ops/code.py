@@ -1,0 +1,57 @@
+"""The Python code of a job as one zip that Flink ships to its workers: ours, and the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import zipfile
+from pathlib import Path
+from pkgutil import extend_path
+
+import udfs
+from surecount.errors import SurecountError
+from udfs.decode import resolve
+
+PROJECT = Path(__file__).resolve().parents[2]
+_OURS = ("udfs/*.py", "jobs/*.py", "surecount/__init__.py", "surecount/errors.py", "surecount/config.py")
+
+
+def package(target: Path, pipeline_file: Path, decode: str | None) -> None:
+    """Write the zip. With ``decode`` it also holds the module or package that the function is in,
+    where that stands beside the pipeline file; raises SurecountError where a name is taken.
+    """
+    files = {str(p.relative_to(PROJECT)): p for pattern in _OURS for p in PROJECT.glob(pattern)}
+    if decode is not None:
+        for name, path in _beside(pipeline_file.resolve().parent, decode).items():
+            if name in files and files[name] != path and path.name != "__init__.py":
+                raise SurecountError(f"{path}: {name} is a module of surecount's own", "give it another name")
+            files.setdefault(name, path)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(files.items()):
+            archive.write(path, name)
+
+
+def _beside(folder: Path, decode: str) -> dict[str, Path]:
+    top = decode.partition(":")[0].partition(".")[0]
+    module = folder / f"{top}.py"
+    found = [module] if module.is_file() else (folder / top).rglob("*.py")
+    return {str(path.relative_to(folder)): path for path in found}
+
+
+def check_decode(pipeline_file: Path, decode: str) -> None:
+    """Import the user's function as the workers will; raises SurecountError that says what failed."""
+    folder = str(pipeline_file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    udfs.__path__ = extend_path(udfs.__path__, udfs.__name__)
+    importlib.invalidate_caches()
+    try:
+        function = resolve(decode)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise SurecountError(
+            f"{pipeline_file}: source.decode = {decode!r}: {error}",
+            "it is package.module:function, beside the pipeline file or installed on the workers; "
+            "a folder needs an __init__.py",
+        ) from error
+    if not callable(function):
+        raise SurecountError(f"{pipeline_file}: source.decode = {decode!r} is no function")

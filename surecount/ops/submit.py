@@ -1,0 +1,92 @@
+"""Bring a job onto a Flink cluster, after all that can be checked before has been."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.code import PROJECT, check_decode, package
+from surecount.ops.flink import Flink
+
+_JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
+_SHOWN_LINES = 12
+
+
+def job_name(pipeline: Pipeline, job: str = "aggregate") -> str:
+    """The name of a pipeline's job in Flink."""
+    return f"{pipeline.name}.{job}"
+
+
+def submit(
+    pipeline: Pipeline,
+    pipeline_file: Path,
+    flink: Flink,
+    environment: dict[str, str],
+    *,
+    parallelism: int = 1,
+    bounded: bool = False,
+    snapshot: str | None = None,
+) -> str:
+    """Submit the aggregate job and return its id.
+
+    ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is
+    the path of a savepoint or checkpoint to start from. Raises SurecountError with Flink's own cause.
+    """
+    if pipeline.source.decode is not None:
+        check_decode(pipeline_file, pipeline.source.decode)
+    if running := flink.running(job_name(pipeline)):
+        raise SurecountError(
+            f"{running.name} runs already, as job {running.id}",
+            "two would write every result twice; stop it first",
+            exit_code=1,
+        )
+    address = urlsplit(flink.url)
+    with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
+        code = Path(folder) / "code.zip"
+        package(code, pipeline_file, pipeline.source.decode)
+        command = [
+            str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
+            "--jobmanager", address.netloc,
+            *(["--fromSavepoint", snapshot] if snapshot else []),
+            "--python", str(PROJECT / "jobs" / "aggregate.py"),
+            "--pyFiles", str(code),
+            "--pipeline", str(pipeline_file.resolve()),
+            "--parallelism", str(parallelism),
+            "--name", job_name(pipeline),
+            *(["--bounded"] if bounded else []),
+        ]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    found = _JOB_ID.search(output)
+    if done.returncode != 0 or found is None:
+        raise SurecountError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
+    return found[1]
+
+
+def client_environment(own: dict[str, str] | None) -> dict[str, str]:
+    """The environment for Flink's command line: a local stack's, or the machine's own Flink."""
+    if own is not None:
+        return own
+    home = os.environ.get("FLINK_HOME")
+    if home is None:
+        raise SurecountError(
+            "--flink names a cluster, but FLINK_HOME names no Flink to submit with",
+            "set FLINK_HOME to the folder that has bin/flink, and FLINK_CONF_DIR and FLINK_LIB_DIR",
+        )
+    return {**os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
+
+
+def _essence(output: str) -> str:
+    """The lines that say why: Python's last error and Java's causes."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    telling = [
+        line for line in lines
+        if not re.match(r"\s+at |\s+\.\.\. \d+ more|WARNING|SLF4J", line)
+    ]  # fmt: skip
+    return "\n".join(telling[-_SHOWN_LINES:])

@@ -1,0 +1,128 @@
+"""The texts that a local stack is configured with, and flink-conf/ itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from surecount.errors import SurecountError
+from surecount.local import flink, kafka
+from surecount.local.layout import FLINK_CONF, Layout
+from surecount.local.spec import (
+    Observed,
+    ObservedProcess,
+    ProcessSpec,
+    StackSpec,
+    load_observed,
+    load_stack,
+    role_of,
+    save_observed,
+    save_stack,
+)
+
+CONF = (FLINK_CONF / "config.yaml").read_text(encoding="utf-8")
+NODES = [kafka.Node(1, 9092, 19092), kafka.Node(2, 9093, 19093), kafka.Node(3, 9094, 19094)]
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(("brokers", "replicas", "min_isr"), [(1, "1", "1"), (3, "3", "2")])
+def test_a_broker_replicates_as_far_as_there_are_brokers(brokers: int, replicas: str, min_isr: str) -> None:
+    found = _properties(kafka.server_properties(NODES[0], NODES[:brokers], Path("data")))
+    for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
+        assert found[f"{topic}.replication.factor"] == replicas
+    assert found["default.replication.factor"] == replicas
+    assert found["min.insync.replicas"] == found["transaction.state.log.min.isr"] == min_isr
+
+
+def test_a_broker_listens_on_the_loopback_interface_only() -> None:
+    found = _properties(kafka.server_properties(NODES[1], NODES, Path("data")))
+    assert found["listeners"] == "PLAINTEXT://127.0.0.1:9093,CONTROLLER://127.0.0.1:19093"
+    assert found["controller.quorum.voters"] == "1@127.0.0.1:19092,2@127.0.0.1:19093,3@127.0.0.1:19094"
+
+
+def test_cluster_ids_are_16_bytes_and_no_options() -> None:
+    ids = {kafka.new_cluster_id() for _ in range(500)}
+    assert len(ids) == 500
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", cluster_id) for cluster_id in ids)
+
+
+def test_settings_of_the_place_replace_those_of_the_file() -> None:
+    merged = flink.merge_conf("# why\na.b: 1\nc: x: y\n", {"a.b": "2", "d": "3"})
+    assert flink.conf_value(merged, "a.b") == "2"
+    assert flink.conf_value(merged, "c") == "x: y"
+    assert flink.conf_value(merged, "d") == "3"
+    assert merged.count("a.b") == 1
+    assert "# why" in merged
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(SurecountError, match=r"env\.java\.opts\.all is missing"):
+        flink.conf_value("a: 1", "env.java.opts.all")
+
+
+def test_flinks_results_are_told_from_its_logging() -> None:
+    printed = "INFO x\nBASH_JAVA_UTILS_EXEC_RESULT:-Xmx1g\nBASH_JAVA_UTILS_EXEC_RESULT:-D a=b\n"
+    assert flink.parse_results(printed) == ["-Xmx1g", "-D a=b"]
+
+
+def test_flink_conf_has_one_flat_setting_a_line_and_none_of_a_place(tmp_path: Path) -> None:
+    lines = [line for line in CONF.splitlines() if line and not line.startswith("#")]
+    keys = [line.partition(":")[0] for line in lines]
+    assert all(re.fullmatch(r"[a-zA-Z0-9.-]+: \S.*", line) for line in lines)
+    assert len(set(keys)) == len(keys)
+    own = flink.stack_settings(Layout(tmp_path), rest_port=1, rpc_port=2, slots=1)
+    assert not set(own) & set(keys)
+
+
+def test_a_job_gives_up_restarting_after_a_transaction_could_have_been_aborted() -> None:
+    """Attempts x longest delay must outlast the broker's longest transaction, 15 min: before that a
+    restart is exact."""
+    strategy = "restart-strategy.exponential-delay."
+    attempts = int(flink.conf_value(CONF, f"{strategy}attempts-before-reset-backoff"))
+    assert flink.conf_value(CONF, f"{strategy}max-backoff") == "10 s"
+    assert attempts * 10 > 15 * 60
+
+
+def test_what_shall_run_is_read_back_as_written(tmp_path: Path) -> None:
+    process = ProcessSpec("kafka-1", ("java", "-x"), {"A": "b"}, "out", "scratch")
+    stack = StackSpec("id", 2, (9092,), 8081, (process,))
+    save_stack(tmp_path / "stack.json", stack)
+    assert load_stack(tmp_path / "stack.json") == stack
+    assert stack.names("broker") == ("kafka-1",)
+
+
+def test_what_was_seen_is_read_back_as_written(tmp_path: Path) -> None:
+    observed = Observed(7, {"jobmanager": ObservedProcess(None, 2, 1.5, -9)})
+    save_observed(tmp_path / "state.json", observed)
+    assert load_observed(tmp_path / "state.json") == observed
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_there_may_be_nothing_written(tmp_path: Path) -> None:
+    assert load_stack(tmp_path / "stack.json") is None
+    assert load_observed(tmp_path / "state.json") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 99}'])
+def test_a_file_that_is_not_understood_says_so(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "stack.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SurecountError, match=r"stack\.json"):
+        load_stack(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [("kafka-3", "broker"), ("jobmanager", "jobmanager"), ("taskmanager-12", "taskmanager")],
+)
+def test_a_name_tells_the_role(name: str, role: str) -> None:
+    assert role_of(name) == role
+
+
+def test_the_port_of_a_taskmanager_is_read_from_its_rpc_address() -> None:
+    assert flink.rpc_port("pekko.tcp://flink@127.0.0.1:43357/user/rpc/taskmanager_0") == 43357

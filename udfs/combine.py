@@ -1,0 +1,98 @@
+"""Columns of accepted records become partials, one for each aggregate, bucket and window.
+
+A bucket is a stable hash of the key: Flink keys its state by bucket, so one timer and one write serve
+all keys of a bucket.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from udfs import partials
+from udfs.decode import Columns
+from udfs.spec import Aggregate, Spec
+
+_FRAME = struct.Struct("<IHqI")  # bucket, length of the name, window start, length of the partial
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One partial on its way: ``start`` is its window's, in ms."""
+
+    bucket: int
+    aggregate: str
+    start: int
+    partial: bytes
+
+
+def combine(columns: Columns, spec: Spec) -> Iterator[Piece]:
+    """The pieces of a batch; their counts add up to its records for each aggregate."""
+    if len(columns.rows) == 0:
+        return
+    for aggregate in spec.aggregates:
+        grouped = _group(columns, aggregate)
+        buckets = bucket_of([grouped.column(f"k{i}") for i in range(len(aggregate.key))], spec.buckets)
+        starts = grouped.column("start").to_numpy()
+        order = np.lexsort((starts, buckets))
+        buckets, starts = buckets[order], starts[order]
+        sorted_ = grouped.take(pa.array(order)).drop_columns(["start"])
+        edges = np.flatnonzero(np.diff(buckets) | np.diff(starts)) + 1
+        bounds = [0, *edges.tolist(), len(order)]
+        for first, last in zip(bounds, bounds[1:], strict=False):
+            partial = partials.encode(sorted_.slice(first, last - first), aggregate)
+            yield Piece(int(buckets[first]), aggregate.name, int(starts[first]), partial)
+
+
+def _group(columns: Columns, aggregate: Aggregate) -> pa.RecordBatch:
+    names = [f"k{i}" for i in range(len(aggregate.key))]
+    table = {name: columns.fields[field.path] for name, field in zip(names, aggregate.key, strict=True)}
+    table["start"] = pa.array(columns.time_ms - columns.time_ms % aggregate.window_ms)
+    table["count"] = pa.array(np.ones(len(columns.rows), np.int64))
+    for i, field in enumerate(aggregate.sums):
+        table[f"s{i}"] = columns.fields[field.path]
+    return partials.group(pa.table(table), [*names, "start"], aggregate)
+
+
+def bucket_of(keys: list[pa.Array], buckets: int) -> npt.NDArray[np.int64]:
+    """The bucket of each key: CRC-32 over its columns, strings as UTF-8, integers as decimal text."""
+    hashes: list[int] | None = None
+    for column in keys:
+        data = column.cast(pa.string()).cast(pa.binary()).to_pylist()
+        hashes = list(map(crc32, data, hashes) if hashes is not None else map(crc32, data))
+    return np.asarray(hashes, np.int64) % buckets
+
+
+def pack(pieces: Iterator[Piece] | list[Piece]) -> bytes:
+    """Pieces as one value, so that a batch needs only one row to send them on."""
+    parts: list[bytes] = []
+    for piece in pieces:
+        name = piece.aggregate.encode()
+        parts += [_FRAME.pack(piece.bucket, len(name), piece.start, len(piece.partial)), name, piece.partial]
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> Iterator[Piece]:
+    """The inverse of :func:`pack`."""
+    at = 0
+    while at < len(data):
+        bucket, name_length, start, length = _FRAME.unpack_from(data, at)
+        at += _FRAME.size
+        name = data[at : at + name_length].decode()
+        at += name_length
+        yield Piece(bucket, name, start, data[at : at + length])
+        at += length
+
+
+def split_by_bucket(data: bytes) -> dict[int, bytes]:
+    """Packed pieces, apart by bucket and packed again."""
+    by_bucket: dict[int, list[Piece]] = {}
+    for piece in unpack(data):
+        by_bucket.setdefault(piece.bucket, []).append(piece)
+    return {bucket: pack(pieces) for bucket, pieces in by_bucket.items()}

@@ -1,0 +1,368 @@
+"""A batch of values becomes columns, or reasons: in Arrow where it can, else record by record.
+
+The Arrow reader is some ten times faster, but it stops at the first odd record, and forgives what
+docs/records.md does not. So a piece goes through it only after cheap checks that leave nothing to
+forgive, a piece that it refuses is cut smaller, and a small piece is read by :mod:`udfs.record`. What
+happens to a record does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.json as pj
+
+from udfs import reasons, record, times
+from udfs.reasons import RejectedError
+from udfs.spec import MAX_EVENT_TIME_MS, Field, Spec
+
+Int64s = npt.NDArray[np.int64]
+WIDE = pa.decimal128(38, 0)
+"""Integers of more than 64 bits; as everywhere, decimals are integers at their scale."""
+
+_SMALL = 256
+_PIECES = 8
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Accepted records: ``rows`` are their places in the batch, ``time_ms`` their event times, and
+    ``fields`` an Arrow array for each declared path, without nulls: string, int64 or WIDE, float64.
+    """
+
+    rows: Int64s
+    time_ms: Int64s
+    fields: dict[str, pa.Array]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One record that cannot be used."""
+
+    row: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Values as they came from Kafka, their sizes in bytes (None for a tombstone), and Kafka's timestamps.
+
+    A value over the limit is not brought here: it is None with its size.
+    """
+
+    values: Sequence[bytes | None]
+    sizes: Sequence[int | None]
+    kafka_ms: Int64s
+
+
+def batchwise(function: Callable[[pa.Array], pa.Table]) -> Callable[[pa.Array], pa.Table]:
+    """Mark a user's decode function that takes a whole Arrow array of values, and returns a table.
+
+    The table has one row a value, in order, and a column for each declared path.
+    """
+    function.surecount_batch = True  # type: ignore[attr-defined]
+    return function
+
+
+class Decoder:
+    """Decodes batches for a spec; resolves the user's own function once."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._schema = _json_schema(spec.fields)
+        self._reader = record.RecordReader(spec)
+        self._own = resolve(spec.decode) if spec.decode else None
+
+    def __call__(self, batch: Batch) -> tuple[Columns, list[Rejected]]:
+        """Columns of what can be used, and each other record with its reason."""
+        rejected: list[Rejected] = []
+        if None not in batch.values:
+            pieces: list[Columns] = []
+            self._decode(batch, range(len(batch.values)), pieces, rejected)
+            return _concat(pieces, self._spec.fields), rejected
+        usable: list[int] = []
+        for row, (value, size) in enumerate(zip(batch.values, batch.sizes, strict=True)):
+            if value is not None:
+                usable.append(row)
+            elif size is None:
+                rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
+            else:
+                limit = self._spec.max_value_bytes
+                rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, f"{size} bytes, over {limit}"))
+        pieces: list[Columns] = []
+        if usable:
+            self._decode(batch, usable, pieces, rejected)
+        return _concat(pieces, self._spec.fields), rejected
+
+    def _decode(
+        self, batch: Batch, rows: list[int], pieces: list[Columns], rejected: list[Rejected]
+    ) -> None:
+        table = self._read(batch, rows)
+        if table is not None:
+            odd = self._accept(table, np.asarray(rows, np.int64), batch.kafka_ms, pieces)
+            self._decode_singly(batch, odd, pieces, rejected)
+        elif len(rows) <= _SMALL:
+            self._decode_singly(batch, rows, pieces, rejected)
+        else:
+            step = -(-len(rows) // _PIECES)
+            for start in range(0, len(rows), step):
+                self._decode(batch, rows[start : start + step], pieces, rejected)
+
+    def _read(self, batch: Batch, rows: list[int]) -> pa.Table | None:
+        """A table of the declared fields, nulls where a record has none; None where a record is odd."""
+        values: list[bytes] = [batch.values[row] for row in rows]  # type: ignore[misc]
+        if self._own is None:
+            return _read_json(values, self._schema)
+        if not getattr(self._own, "surecount_batch", False):
+            return None
+        try:
+            return _conform(self._own(pa.array(values, pa.binary())), len(values), self._spec.fields)
+        except Exception:  # noqa: BLE001  # a user's function: the records are tried singly, and tell
+            return None
+
+    def _accept(
+        self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]
+    ) -> list[int]:
+        """Keep the rows that break no rule; return the others."""
+        good = np.ones(len(rows), bool)
+        for field in self._spec.fields:
+            column = _column(table, field)
+            if column.null_count:
+                good &= column.is_valid().to_numpy(zero_copy_only=False)
+            if field.type == "float":
+                good &= np.isfinite(column.to_numpy(zero_copy_only=False))
+        time = self._spec.event_time
+        if time.path is None:
+            time_ms = kafka_ms[rows]
+        elif time.unit == "rfc3339":
+            time_ms = _rfc3339_column(table.column(0), good)
+        else:
+            raw = table.column(0).fill_null(0).to_numpy()
+            numerator, denominator = times.UNITS_PER_MS[time.unit]
+            good &= np.abs(raw) <= np.iinfo(np.int64).max // numerator
+            time_ms = raw * numerator // denominator
+        good &= self._times_are_good(time_ms, kafka_ms[rows])
+        if not good.all():
+            table, time_ms = table.filter(pa.array(good)), time_ms[good]
+        columns = {field.path: _integers(_column(table, field), field) for field in self._spec.fields}
+        pieces.append(Columns(rows[good], time_ms, columns))
+        return rows[~good].tolist()
+
+    def _times_are_good(self, time_ms: Int64s, kafka_ms: Int64s) -> npt.NDArray[np.bool_]:
+        if self._spec.event_time.path is None:
+            return kafka_ms >= 0
+        # Whether a far time is a wrong unit is for the record's own reading to say.
+        return (
+            (time_ms >= 0)
+            & (time_ms <= MAX_EVENT_TIME_MS)
+            & (time_ms - kafka_ms <= self._spec.max_ahead_ms)
+            & (np.abs(time_ms - kafka_ms) <= times.FAR_MS)
+        )
+
+    def _decode_singly(
+        self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]
+    ) -> None:
+        good: list[int] = []
+        time_ms: list[int] = []
+        values: list[list[Any]] = []
+        for row in rows:
+            value = batch.values[row]
+            assert value is not None
+            try:
+                moment, read = self._decode_one(value, int(batch.kafka_ms[row]))
+            except RejectedError as error:
+                rejected.append(Rejected(row, error.reason, error.detail))
+                continue
+            good.append(row)
+            time_ms.append(moment)
+            values.append(read)
+        if good:
+            columns = {
+                field.path: _array([read[place] for read in values], field)
+                for place, field in enumerate(self._spec.fields)
+            }
+            pieces.append(Columns(np.asarray(good, np.int64), np.asarray(time_ms, np.int64), columns))
+
+    def _decode_one(self, value: bytes, kafka_ms: int) -> tuple[int, list[Any]]:
+        if self._own is None:
+            return self._reader.read(value, kafka_ms)
+        try:
+            if getattr(self._own, "surecount_batch", False):
+                document = _nest(self._own(pa.array([value], pa.binary())).to_pylist()[0])
+            else:
+                document = self._own(value)
+        except RejectedError:
+            raise
+        except Exception as error:  # a user's function may raise anything
+            raise RejectedError(reasons.DECODE_FAILED, f"{type(error).__name__}: {error}") from error
+        if not isinstance(document, Mapping):
+            raise RejectedError(reasons.DECODE_FAILED, f"returned a {type(document).__name__}, no mapping")
+        return record.read_document(document, self._spec, kafka_ms)
+
+
+def resolve(path: str) -> Callable[[Any], Any]:
+    """The function at an import path ``package.module:name``; raises ImportError or AttributeError."""
+    module, _, name = path.partition(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _arrow_type(field: Field) -> pa.DataType:
+    return {
+        "string": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "decimal": pa.decimal128(38, field.scale),
+    }[field.type]
+
+
+def _json_schema(fields: tuple[Field, ...]) -> pa.Schema:
+    tree: dict[str, Any] = {}
+    for field in fields:
+        level = tree
+        for part in field.parts[:-1]:
+            level = level.setdefault(part, {})
+        level[field.parts[-1]] = _arrow_type(field)
+
+    def build(level: dict[str, Any]) -> list[pa.Field]:
+        return [
+            pa.field(name, pa.struct(build(inner)) if isinstance(inner, dict) else inner)
+            for name, inner in level.items()
+        ]
+
+    return pa.schema(build(tree))
+
+
+def _read_json(values: list[bytes], schema: pa.Schema) -> pa.Table | None:
+    """One row a value, or None where a value is odd, or only might be."""
+    joined = b"\n".join(values)
+    lines = len(values)
+    # Each value is one line that begins as an object and ends as one; then as many rows as values can
+    # only mean one row a value. Arrow takes NaN and broken UTF-8 in fields that nobody asked for, a byte
+    # order mark, and any depth (a value of 1,000 levels has 2,000 bytes).
+    if (
+        not joined.startswith(b"{")
+        or not joined.endswith(b"}")
+        or joined.count(b"}\n{") != lines - 1
+        or joined.count(b"\n") != lines - 1
+        or b"NaN" in joined
+        or b"Inf" in joined
+        or any(_may_be_deep(value) for value in values if len(value) > 2 * record.MAX_DEPTH)
+    ):
+        return None
+    try:
+        if not joined.isascii():
+            joined.decode()
+        table = pj.read_json(
+            io.BytesIO(joined),
+            pj.ReadOptions(use_threads=False, block_size=len(joined) + 1),
+            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    return table.combine_chunks() if table.num_rows == lines else None
+
+
+def _may_be_deep(value: bytes) -> bool:
+    return value.count(b"{") + value.count(b"[") > record.MAX_DEPTH
+
+
+def _column(table: pa.Table, field: Field) -> pa.Array:
+    """A declared field of a table with nested structs or with dotted names, as one array."""
+    if field.path in table.column_names:
+        return _one_chunk(table.column(field.path))
+    array = _one_chunk(table.column(field.parts[0]))
+    for part in field.parts[1:]:
+        # flatten() carries a null object down to its fields, field() does not.
+        names = [array.type.field(i).name for i in range(array.type.num_fields)]
+        array = array.flatten()[names.index(part)]
+    return array
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _conform(table: pa.Table, rows: int, fields: tuple[Field, ...]) -> pa.Table | None:
+    """A user's table with the declared columns in the declared types; None where it does not fit."""
+    if table.num_rows != rows or any(field.path not in table.column_names for field in fields):
+        return None
+    columns = [table.column(field.path).cast(_arrow_type(field), safe=True) for field in fields]
+    return pa.table(columns, names=[field.path for field in fields])
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted column names as nested objects."""
+    document: dict[str, Any] = {}
+    for path, value in flat.items():
+        *outer, last = path.split(".")
+        level = document
+        for part in outer:
+            level = level.setdefault(part, {})
+        level[last] = value
+    return document
+
+
+def _rfc3339_column(column: pa.ChunkedArray, good: npt.NDArray[np.bool_]) -> Int64s:
+    time_ms = np.full(len(column), -1, np.int64)
+    for row, text in enumerate(column.to_pylist()):
+        if good[row]:
+            try:
+                time_ms[row] = times.from_rfc3339(text)
+            except RejectedError:
+                good[row] = False
+    return time_ms
+
+
+def _integers(column: pa.Array, field: Field) -> pa.Array:
+    """Decimals as integers at their scale; other columns as they are."""
+    if field.type != "decimal":
+        return column
+    words = decimal128_words(column)
+    if (words[:, 1] == words[:, 0] >> 63).all():
+        return pa.array(words[:, 0])
+    return pa.Array.from_buffers(WIDE, len(column), [None, pa.py_buffer(words.tobytes())])
+
+
+def decimal128_words(column: pa.Array) -> Int64s:
+    """Arrow's decimal128 values as ``(rows, 2)`` little-endian 64-bit words, the low one first."""
+    data = np.frombuffer(column.buffers()[1], np.int64) if len(column) else np.empty(0, np.int64)
+    return data.reshape(-1, 2)[column.offset : column.offset + len(column)]
+
+
+def _array(values: list[Any], field: Field) -> pa.Array:
+    if field.type == "string":
+        return pa.array(values, pa.string())
+    if field.type == "float":
+        return pa.array(values, pa.float64())
+    try:
+        return pa.array(values, pa.int64())
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array(values, WIDE)
+
+
+def _concat(pieces: list[Columns], fields: tuple[Field, ...]) -> Columns:
+    if len(pieces) == 1:
+        return pieces[0]
+    if not pieces:
+        none = np.empty(0, np.int64)
+        return Columns(none, none, {field.path: _array([], field) for field in fields})
+    columns: dict[str, pa.Array] = {}
+    for field in fields:
+        arrays = [piece.fields[field.path] for piece in pieces]
+        if any(array.type == WIDE for array in arrays):
+            arrays = [array.cast(WIDE) for array in arrays]
+        columns[field.path] = pa.concat_arrays(arrays)
+    return Columns(
+        np.concatenate([piece.rows for piece in pieces]),
+        np.concatenate([piece.time_ms for piece in pieces]),
+        columns,
+    )

@@ -1,0 +1,88 @@
+"""What a job does, as plain values: the pipeline file's data path without its deployment.
+
+``surecount.config`` makes these from TOML; the Python workers receive them. No Flink, no pydantic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+KeyType = Literal["string", "int"]
+SumType = Literal["int", "decimal", "float"]
+TimeUnit = Literal["s", "ms", "us", "ns", "rfc3339"]
+
+MAX_DIGITS = 38
+MAX_EVENT_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, UTC."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value inside a record: ``path`` is dotted for nested objects, ``scale`` counts decimals."""
+
+    path: str
+    type: Literal["string", "int", "decimal", "float"]
+    scale: int = 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names from the outermost object inwards."""
+        return tuple(self.path.split("."))
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """Where a record's event time stands; without a ``path`` it is Kafka's own timestamp."""
+
+    path: str | None = None
+    unit: TimeUnit = "ms"
+
+    @property
+    def field(self) -> Field | None:
+        """The field to read, or None for Kafka's timestamp."""
+        if self.path is None:
+            return None
+        return Field(self.path, "string" if self.unit == "rfc3339" else "int")
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One count and any number of sums per key and tumbling window of ``window_ms``."""
+
+    name: str
+    key: tuple[Field, ...]
+    sums: tuple[Field, ...]
+    window_ms: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that decoding, combining and closing windows need to know.
+
+    ``max_ahead_ms`` is how far a record's event time may be ahead of its Kafka timestamp,
+    ``max_value_bytes`` how large a value may be, ``decode`` an import path ``package.module:name``
+    of a user's function, ``buckets`` the number of pieces that the keys are hashed into.
+    """
+
+    aggregates: tuple[Aggregate, ...]
+    event_time: EventTime
+    max_ahead_ms: int
+    max_value_bytes: int
+    buckets: int
+    decode: str | None = None
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """Every distinct field that a record must have, event time first."""
+        time = self.event_time.field
+        wanted = [time] if time else []
+        for aggregate in self.aggregates:
+            wanted += [*aggregate.key, *aggregate.sums]
+        return tuple(dict.fromkeys(wanted))
+
+    @cached_property
+    def by_name(self) -> dict[str, Aggregate]:
+        """The aggregates by their names."""
+        return {aggregate.name: aggregate for aggregate in self.aggregates}

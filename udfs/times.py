@@ -1,0 +1,73 @@
+"""Event times: from a field's value to milliseconds since 1970, checked against Kafka's timestamp."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from udfs import reasons
+from udfs.reasons import RejectedError
+from udfs.spec import MAX_EVENT_TIME_MS, TimeUnit
+
+UNITS_PER_MS: Final = {"ms": (1, 1), "s": (1000, 1), "us": (1, 1000), "ns": (1, 1_000_000)}
+"""Milliseconds are ``value * numerator // denominator``."""
+
+_YEAR_MS = 365 * 86_400_000
+FAR_MS = 10 * _YEAR_MS
+NEAR_MS = _YEAR_MS
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+)
+
+
+def from_rfc3339(text: str) -> int:
+    """Milliseconds of an RFC 3339 time, cut down; raises RejectedError where it is none."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise RejectedError(reasons.EVENT_TIME_OUT_OF_RANGE, f"{text[:60]!r} is not an RFC 3339 time")
+    year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
+    try:
+        if int(off_hour or 0) > 23 or int(off_minute or 0) > 59:
+            raise ValueError("its offset is out of range")
+        offset = timedelta(hours=int(off_hour or 0), minutes=int(off_minute or 0))
+        moment = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second),
+            tzinfo=timezone(-offset if sign == "-" else offset),
+        )  # fmt: skip
+    except ValueError as error:
+        raise RejectedError(reasons.EVENT_TIME_OUT_OF_RANGE, f"{text[:60]!r}: {error}") from error
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    return seconds * 1000 + int((fraction or "0")[:3].ljust(3, "0"))
+
+
+def to_ms(value: int, unit: TimeUnit) -> int:
+    """An integer event time in ``unit`` as milliseconds, cut down."""
+    numerator, denominator = UNITS_PER_MS[unit]
+    return value * numerator // denominator
+
+
+def check(value: int, unit: TimeUnit, time_ms: int, kafka_ms: int, max_ahead_ms: int) -> None:
+    """Raise RejectedError where an event time breaks a rule of docs/records.md.
+
+    ``value`` is as it stood in ``unit``; ``time_ms`` the same in milliseconds.
+    """
+    if time_ms < 0:
+        raise RejectedError(reasons.EVENT_TIME_NEGATIVE, f"{value} is before 1970")
+    if unit != "rfc3339" and abs(time_ms - kafka_ms) > FAR_MS:
+        for other in UNITS_PER_MS:
+            if other != unit and abs(to_ms(value, other) - kafka_ms) <= NEAR_MS:
+                raise RejectedError(reasons.EVENT_TIME_UNIT, f"{value} looks like {other}, not {unit}")
+    if time_ms > MAX_EVENT_TIME_MS:
+        raise RejectedError(reasons.EVENT_TIME_OUT_OF_RANGE, f"{value} {unit} is after the year 9999")
+    if time_ms > kafka_ms + max_ahead_ms:
+        raise RejectedError(
+            reasons.EVENT_TIME_AHEAD, f"{time_ms - kafka_ms} ms ahead of the Kafka timestamp {kafka_ms}"
+        )
+
+
+def to_rfc3339(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC, with milliseconds only where there are some."""
+    text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{ms % 1000:03d}Z" if ms % 1000 else f"{text}Z"
