@@ -2,7 +2,7 @@
 
 Submitted by ``surecount submit``, or by hand:
 
-    flink run -py jobs/aggregate.py -pyfs CODE.zip --pipeline shop.toml
+    flink run -py jobs/aggregate.py -pyfs FOLDER --pipeline shop.toml
 """
 
 from __future__ import annotations
@@ -64,12 +64,9 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """One row for each batch's partials, and one for each rejected record."""
     decode = udf(DecodeAndCombine(pipeline.spec()), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_combine", decode)
-    # A value over the limit stays in the JVM; its size alone goes to Python.
-    limit = pipeline.source.max_value
-    decoded = t.sql_query(f"""
+    decoded = t.sql_query("""
         SELECT k, v, headers, topic, `partition`, `offset`, kafka_time,
-               decode_and_combine(IF(OCTET_LENGTH(v) <= {limit}, v, CAST(NULL AS BYTES)),
-                                  OCTET_LENGTH(v), kafka_time) AS d
+               decode_and_combine(v, kafka_time) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)
     # As a DataStream once: two queries on the view would read Kafka and decode twice.
@@ -103,7 +100,7 @@ _UNPACK = """
     FROM merged CROSS JOIN UNNEST(SPLIT(pack, CHR(10))) AS packed (line)
     WHERE kind = '{kind}'"""
 
-_REJECTS = """
+_REJECTS = f"""
     SELECT k, v, MAP_UNION(headers, MAP[
         'surecount.topic', ENCODE(topic, 'UTF-8'),
         'surecount.partition', ENCODE(CAST(`partition` AS STRING), 'UTF-8'),
@@ -114,8 +111,8 @@ _REJECTS = """
         'surecount.reason', ENCODE(reason, 'UTF-8'),
         'surecount.detail', ENCODE(detail, 'UTF-8'),
         'surecount.job', ENCODE('{{job}}', 'UTF-8'),
-        'surecount.version', ENCODE('{version}', 'UTF-8')])
-    FROM decoded WHERE reason IS NOT NULL""".format(version=__version__)
+        'surecount.version', ENCODE('{__version__}', 'UTF-8')])
+    FROM decoded WHERE reason IS NOT NULL"""
 
 
 def _configuration(pipeline: Pipeline) -> Configuration:

@@ -39,9 +39,9 @@ class DecodeAndCombine(ScalarFunction):
     def open(self, _context: Any) -> None:
         self._decode = Decoder(self._spec)
 
-    def eval(self, values: pd.Series, sizes: pd.Series, kafka_time: pd.Series) -> pd.DataFrame:
+    def eval(self, values: pd.Series, kafka_time: pd.Series) -> pd.DataFrame:
         kafka_ms = kafka_time.to_numpy("datetime64[ms]").astype(np.int64)
-        batch = Batch(values.tolist(), _sizes(sizes), kafka_ms)
+        batch = Batch(values.tolist(), kafka_ms)
         columns, rejected = self._decode(batch)
         rows = len(values)
         pieces, reason, detail = (np.full(rows, None, object) for _ in range(3))
@@ -50,13 +50,6 @@ class DecodeAndCombine(ScalarFunction):
         for record in rejected:
             reason[record.row], detail[record.row] = record.reason, record.detail
         return pd.DataFrame({"pieces": pieces, "reason": reason, "detail": detail})
-
-
-def _sizes(sizes: pd.Series) -> list[int | None]:
-    # pandas makes floats of integers with nulls among them.
-    if sizes.dtype.kind == "i":
-        return sizes.tolist()
-    return [None if size != size else int(size) for size in sizes.tolist()]
 
 
 class SplitByBucket(FlatMapFunction):

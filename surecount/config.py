@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -194,13 +195,13 @@ class Pipeline(_Model):
     """One pipeline file."""
 
     name: PipelineName
-    kafka: Kafka = Field(default_factory=Kafka)
+    kafka: Kafka = Field(default_factory=lambda: Kafka())
     source: Source
     aggregate: list[Aggregate] = Field(min_length=1)
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
-    state: State = Field(default_factory=State)
-    sink: Sink = Field(default_factory=Sink)
-    performance: Performance = Field(default_factory=Performance)
+    checkpoint: Checkpoint = Field(default_factory=lambda: Checkpoint())
+    state: State = Field(default_factory=lambda: State())
+    sink: Sink = Field(default_factory=lambda: Sink())
+    performance: Performance = Field(default_factory=lambda: Performance())
     topics: Topics
 
     @model_validator(mode="before")
@@ -303,24 +304,33 @@ def parse(data: dict[str, Any], origin: str) -> Pipeline:
         raise SurecountError("\n".join(_explain(origin, e) for e in _relevant(error))) from error
 
 
+_TABLES = ("KeyField", "SumField", "EventTimeField")
+
+
 def _relevant(error: ValidationError) -> list[Any]:
-    """One entry a field: of a union's branches, the one that fits the value's own shape."""
+    """One entry a field: where a name or a table may stand, what fits the value's own shape."""
     chosen: dict[tuple[Any, ...], Any] = {}
     for entry in error.errors(include_url=False):
-        location = tuple(x for x in entry["loc"] if not _is_union_branch(x))
-        table_expected = any(x in ("KeyField", "SumField", "EventTimeField") for x in entry["loc"])
-        if table_expected and entry["type"] == "model_type":
+        location = tuple(part for part in entry["loc"] if not _is_union_branch(part))
+        of_table = any(_is_table(part) for part in entry["loc"])
+        if of_table and entry["type"] == "model_type":
             continue
-        if entry["type"] in ("string_type", "literal_error", "list_type") and isinstance(entry["input"], dict):
+        if (
+            not of_table
+            and isinstance(entry["input"], dict)
+            and entry["type"] in ("string_type", "literal_error", "list_type")
+        ):
             continue
         chosen.setdefault(location, {**entry, "loc": location})
     return list(chosen.values())
 
 
+def _is_table(part: object) -> bool:
+    return isinstance(part, str) and any(name in part for name in _TABLES)
+
+
 def _is_union_branch(part: object) -> bool:
-    return isinstance(part, str) and (
-        part in ("KeyField", "SumField", "EventTimeField") or part.startswith(("literal[", "constrained-", "list["))
-    )
+    return _is_table(part) or (isinstance(part, str) and part.startswith(("literal[", "constrained-", "list[")))
 
 
 def _explain(origin: str, entry: Any) -> str:
@@ -338,10 +348,24 @@ def _explain(origin: str, entry: Any) -> str:
     return f"{origin}: {where} = {entry['input']!r}: {message}"
 
 
+def check_name(name: str) -> None:
+    """Raise SurecountError where a pipeline cannot have that name."""
+    try:
+        TypeAdapter(PipelineName).validate_python(name)
+    except ValidationError as error:
+        raise SurecountError(
+            f"{name!r} is no pipeline name", "lower-case letters, digits, - and _, a letter first"
+        ) from error
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a pipeline file, for editors."""
     schema = Pipeline.model_json_schema()
     # The output topics have defaults that depend on the name, which JSON Schema can't say.
     schema["required"] = [name for name in schema["required"] if name != "topics"]
     schema["$defs"]["Topics"].pop("required", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "surecount pipeline", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "surecount pipeline",
+        **schema,
+    }

@@ -15,8 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
@@ -251,9 +250,7 @@ class _Admin:
         return {
             resource.name: {
                 entry.name: str(entry.value)
-                for entry in self._result(
-                    future, f"settings of topic {resource.name!r} can't be read"
-                ).values()
+                for entry in self._result(future, f"settings of topic {resource.name!r} can't be read").values()
                 if entry.value is not None
             }
             for resource, future in futures.items()
@@ -264,9 +261,7 @@ class _Admin:
         if not topics:
             return []
         new = [
-            NewTopic(
-                t.name, num_partitions=t.partitions, replication_factor=t.replicas, config=dict(t.config)
-            )
+            NewTopic(t.name, num_partitions=t.partitions, replication_factor=t.replicas, config=dict(t.config))
             for t in topics
         ]
         created = []
@@ -287,9 +282,7 @@ class _Admin:
     def _led(self, names: list[str]) -> bool:
         topics = self.metadata().topics
         return all(
-            name in topics
-            and topics[name].partitions
-            and all(p.leader >= 0 for p in topics[name].partitions.values())
+            name in topics and topics[name].partitions and all(p.leader >= 0 for p in topics[name].partitions.values())
             for name in names
         )
 

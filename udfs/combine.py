@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -45,7 +46,7 @@ def combine(columns: Columns, spec: Spec) -> Iterator[Piece]:
         sorted_ = grouped.take(pa.array(order)).drop_columns(["start"])
         edges = np.flatnonzero(np.diff(buckets) | np.diff(starts)) + 1
         bounds = [0, *edges.tolist(), len(order)]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in pairwise(bounds):
             partial = partials.encode(sorted_.slice(first, last - first), aggregate)
             yield Piece(int(buckets[first]), aggregate.name, int(starts[first]), partial)
 

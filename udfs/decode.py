@@ -53,13 +53,9 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Values as they came from Kafka, their sizes in bytes (None for a tombstone), and Kafka's timestamps.
-
-    A value over the limit is not brought here: it is None with its size.
-    """
+    """Values as they came from Kafka, None for a tombstone, and Kafka's timestamps."""
 
     values: Sequence[bytes | None]
-    sizes: Sequence[int | None]
     kafka_ms: Int64s
 
 
@@ -84,27 +80,24 @@ class Decoder:
     def __call__(self, batch: Batch) -> tuple[Columns, list[Rejected]]:
         """Columns of what can be used, and each other record with its reason."""
         rejected: list[Rejected] = []
-        if None not in batch.values:
-            pieces: list[Columns] = []
-            self._decode(batch, range(len(batch.values)), pieces, rejected)
-            return _concat(pieces, self._spec.fields), rejected
-        usable: list[int] = []
-        for row, (value, size) in enumerate(zip(batch.values, batch.sizes, strict=True)):
-            if value is not None:
-                usable.append(row)
-            elif size is None:
-                rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
-            else:
-                limit = self._spec.max_value_bytes
-                rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, f"{size} bytes, over {limit}"))
+        limit = self._spec.max_value_bytes
+        rows: Sequence[int] = range(len(batch.values))
+        if None in batch.values or max(map(len, batch.values), default=0) > limit:  # type: ignore[arg-type]
+            rows = []
+            for row, value in enumerate(batch.values):
+                if value is None:
+                    rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
+                elif len(value) > limit:
+                    detail = f"{len(value)} bytes, over {limit}"
+                    rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, detail))
+                else:
+                    rows.append(row)
         pieces: list[Columns] = []
-        if usable:
-            self._decode(batch, usable, pieces, rejected)
+        if rows:
+            self._decode(batch, rows, pieces, rejected)
         return _concat(pieces, self._spec.fields), rejected
 
-    def _decode(
-        self, batch: Batch, rows: list[int], pieces: list[Columns], rejected: list[Rejected]
-    ) -> None:
+    def _decode(self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]) -> None:
         table = self._read(batch, rows)
         if table is not None:
             odd = self._accept(table, np.asarray(rows, np.int64), batch.kafka_ms, pieces)
@@ -116,7 +109,7 @@ class Decoder:
             for start in range(0, len(rows), step):
                 self._decode(batch, rows[start : start + step], pieces, rejected)
 
-    def _read(self, batch: Batch, rows: list[int]) -> pa.Table | None:
+    def _read(self, batch: Batch, rows: Sequence[int]) -> pa.Table | None:
         """A table of the declared fields, nulls where a record has none; None where a record is odd."""
         values: list[bytes] = [batch.values[row] for row in rows]  # type: ignore[misc]
         if self._own is None:
@@ -128,9 +121,7 @@ class Decoder:
         except Exception:  # noqa: BLE001  # a user's function: the records are tried singly, and tell
             return None
 
-    def _accept(
-        self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]
-    ) -> list[int]:
+    def _accept(self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]) -> list[int]:
         """Keep the rows that break no rule; return the others."""
         good = np.ones(len(rows), bool)
         for field in self._spec.fields:
@@ -154,18 +145,17 @@ class Decoder:
             table, time_ms = table.filter(pa.array(good)), time_ms[good]
         columns = {field.path: _integers(_column(table, field), field) for field in self._spec.fields}
         pieces.append(Columns(rows[good], time_ms, columns))
-        return rows[~good].tolist()
+        odd: list[int] = rows[~good].tolist()
+        return odd
 
     def _times_are_good(self, time_ms: Int64s, kafka_ms: Int64s) -> npt.NDArray[np.bool_]:
-        if self._spec.event_time.path is None:
-            return kafka_ms >= 0
-        # Whether a far time is a wrong unit is for the record's own reading to say.
-        return (
-            (time_ms >= 0)
-            & (time_ms <= MAX_EVENT_TIME_MS)
-            & (time_ms - kafka_ms <= self._spec.max_ahead_ms)
-            & (np.abs(time_ms - kafka_ms) <= times.FAR_MS)
-        )
+        good: npt.NDArray[np.bool_] = time_ms >= 0
+        if self._spec.event_time.path is not None:
+            ahead = time_ms - kafka_ms
+            good &= (time_ms <= MAX_EVENT_TIME_MS) & (ahead <= self._spec.max_ahead_ms)
+            # Whether a far time is a wrong unit is for the record's own reading to say.
+            good &= np.abs(ahead) <= times.FAR_MS
+        return good
 
     def _decode_singly(
         self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]
@@ -247,7 +237,7 @@ def _read_json(values: list[bytes], schema: pa.Schema) -> pa.Table | None:
     lines = len(values)
     # Each value is one line that begins as an object and ends as one; then as many rows as values can
     # only mean one row a value. Arrow takes NaN and broken UTF-8 in fields that nobody asked for, a byte
-    # order mark, and any depth (a value of 1,000 levels has 2,000 bytes).
+    # order mark, and any depth (a value of N levels has 2 N bytes).
     if (
         not joined.startswith(b"{")
         or not joined.endswith(b"}")

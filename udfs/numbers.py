@@ -80,7 +80,7 @@ def unscaled(value: Decimal, scale: int) -> int | None:
     """The integer ``value * 10**scale``, or None where decimals would be lost. ``value`` is finite."""
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
-    number = int("".join(map(str, digits)))
+    number: int = int("".join(map(str, digits)))
     shift = exponent + scale
     if number == 0:
         return 0

@@ -1,9 +1,9 @@
 """Partials: the counts and sums of one aggregate's keys in one window, as bytes that travel and are kept.
 
-Layout, version 1: a byte 1, three of padding, a little-endian uint32 whose bit i says that sum i is wide, then one Arrow
-IPC record batch (without schema): the key columns, ``count`` as int64, and each sum as int64, or wide as
-binary (an integer of any size, :func:`udfs.numbers.to_bytes`). Sums of decimals are integers at their
-scale, sums of doubles integers in units of 2**-1074 and always wide.
+Layout, version 1: a byte 1, three of padding, a little-endian uint32 whose bit i says that sum i is wide,
+then one Arrow IPC record batch (without schema): the key columns, ``count`` as int64, and each sum as int64,
+or wide as binary (an integer of any size, :func:`udfs.numbers.to_bytes`). Sums of decimals are integers at
+their scale, sums of doubles integers in units of 2**-1074 and always wide.
 """
 
 from __future__ import annotations
@@ -29,12 +29,8 @@ class UnknownVersionError(ValueError):
 
 def schema(aggregate: Aggregate, wide: int) -> pa.Schema:
     """Columns ``k0…``, ``count``, ``s0…``; ``wide`` has a bit for each sum that is not int64."""
-    keys = [
-        (f"k{i}", pa.string() if field.type == "string" else pa.int64()) for i, field in enumerate(aggregate.key)
-    ]
-    sums = [
-        (f"s{i}", pa.binary() if wide >> i & 1 else pa.int64()) for i in range(len(aggregate.sums))
-    ]
+    keys = [(f"k{i}", pa.string() if field.type == "string" else pa.int64()) for i, field in enumerate(aggregate.key)]
+    sums = [(f"s{i}", pa.binary() if wide >> i & 1 else pa.int64()) for i in range(len(aggregate.sums))]
     return pa.schema([*keys, ("count", pa.int64()), *sums])
 
 
@@ -43,7 +39,8 @@ def encode(partial: pa.RecordBatch, aggregate: Aggregate) -> bytes:
     wide = 0
     for i in range(len(aggregate.sums)):
         wide |= (partial.schema.field(f"s{i}").type == pa.binary()) << i
-    return _HEADER.pack(VERSION, wide) + partial.serialize().to_pybytes()
+    body: bytes = partial.serialize().to_pybytes()
+    return _HEADER.pack(VERSION, wide) + body
 
 
 def decode(data: bytes, aggregate: Aggregate) -> pa.RecordBatch:
@@ -142,9 +139,7 @@ def float_units(values: np.ndarray) -> list[int]:  # type: ignore[type-arg]
     """Each finite double as an integer in units of 2**-1074."""
     parts, shift = numbers.float_parts(values)
     columns: list[Int64s] = [*parts, shift]
-    return [
-        ((high << 32) + low) << by for low, high, by in zip(*(c.tolist() for c in columns), strict=True)
-    ]
+    return [((high << 32) + low) << by for low, high, by in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def sums(partial: pa.RecordBatch, aggregate: Aggregate) -> list[list[int]]:

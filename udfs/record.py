@@ -17,7 +17,7 @@ from udfs import numbers, reasons, times
 from udfs.reasons import RejectedError
 from udfs.spec import MAX_DIGITS, Field, Spec
 
-MAX_DEPTH = 1000
+MAX_DEPTH = 200
 _LIMIT = 10**MAX_DIGITS
 _WHITE_SPACE = b" \t\r\n"
 
@@ -54,12 +54,12 @@ class RecordReader:
         try:
             document = orjson.loads(value)
             for parts, kind in self._types:
-                read = document
+                read: Any = document
                 for part in parts:
                     read = read[part]
-                if type(read) is not kind or (kind is not str and not _LOW < read < _HIGH):
-                    return None
                 values.append(read)
+                if type(read) is not kind or (kind is not str and not _LOW < values[-1] < _HIGH):
+                    return None
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             return None
         if self._spec.event_time.path is None:
@@ -73,7 +73,7 @@ class RecordReader:
 
 # Within 64 bits, and leaving out infinity for doubles; what lies beyond is read strictly.
 _LOW, _HIGH = -(1 << 63), 1 << 63
-_PLAIN_TYPES = {"string": str, "int": int, "float": float}
+_PLAIN_TYPES: dict[str, type] = {"string": str, "int": int, "float": float}
 
 
 def _parse_strictly(value: bytes, fields: tuple[Field, ...]) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def _sums(merged: Merged) -> Iterator[str]:
         for field, column in zip(fields, partials.sums(merged.partial, merged.aggregate), strict=True)
     ]
     return (
-        "{" + ",".join(f"{n}:{v}" for n, v in zip(names, row, strict=True)) + "}"
-        for row in zip(*columns, strict=True)
+        "{" + ",".join(f"{n}:{v}" for n, v in zip(names, row, strict=True)) + "}" for row in zip(*columns, strict=True)
     )
 
 

@@ -56,8 +56,9 @@ def check(value: int, unit: TimeUnit, time_ms: int, kafka_ms: int, max_ahead_ms:
     if time_ms < 0:
         raise RejectedError(reasons.EVENT_TIME_NEGATIVE, f"{value} is before 1970")
     if unit != "rfc3339" and abs(time_ms - kafka_ms) > FAR_MS:
-        for other in UNITS_PER_MS:
-            if other != unit and abs(to_ms(value, other) - kafka_ms) <= NEAR_MS:
+        for other, (numerator, denominator) in UNITS_PER_MS.items():
+            other_ms = value * numerator // denominator
+            if other != unit and abs(other_ms - kafka_ms) <= NEAR_MS:
                 raise RejectedError(reasons.EVENT_TIME_UNIT, f"{value} looks like {other}, not {unit}")
     if time_ms > MAX_EVENT_TIME_MS:
         raise RejectedError(reasons.EVENT_TIME_OUT_OF_RANGE, f"{value} {unit} is after the year 9999")

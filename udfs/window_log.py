@@ -78,16 +78,12 @@ class _Ledger:
             return cls()
         content = orjson.loads(data)
         if content["v"] != LEDGER_VERSION:
-            raise UnknownVersionError(
-                f"a ledger of version {content['v']}; this code reads version {LEDGER_VERSION}"
-            )
+            raise UnknownVersionError(f"a ledger of version {content['v']}; this code reads version {LEDGER_VERSION}")
         windows = [_Window(*row) for row in content["open"]]
         return cls(content["closed"], {(w.aggregate, w.start, w.end): w for w in windows})
 
     def encode(self) -> bytes:
-        rows = [
-            [w.aggregate, w.start, w.end, w.first, w.next, w.base, w.appended] for w in self.windows.values()
-        ]
+        rows = [[w.aggregate, w.start, w.end, w.first, w.next, w.base, w.appended] for w in self.windows.values()]
         return orjson.dumps({"v": LEDGER_VERSION, "closed": self.closed, "open": rows})
 
 
@@ -125,10 +121,7 @@ class WindowLog:
                 window = ledger.windows[key] = _Window(*key)
                 timers.append(end - 1)
             self._write(window, piece.partial)
-            if (
-                window.appended > max(window.base, _COMPACT_BYTES)
-                or window.next - window.first >= _COMPACT_SEGMENTS
-            ):
+            if window.appended > max(window.base, _COMPACT_BYTES) or window.next - window.first >= _COMPACT_SEGMENTS:
                 self._compact(window, aggregate)
         self._store.write_ledger(ledger.encode())
         return Appended(timers, late)
@@ -142,9 +135,7 @@ class WindowLog:
             aggregate = self._spec.by_name[window.aggregate]
             closed.append(Merged(aggregate, window.start, window.end, self._take(window, aggregate)))
             del ledger.windows[window.aggregate, window.start, window.end]
-            ledger.closed[window.aggregate] = max(
-                window.end, ledger.closed.get(window.aggregate, NO_WATERMARK)
-            )
+            ledger.closed[window.aggregate] = max(window.end, ledger.closed.get(window.aggregate, NO_WATERMARK))
         self._store.write_ledger(ledger.encode())
         return closed
 

@@ -39,7 +39,8 @@ def unscaled(text: str, scale: int) -> int | None:
     shift = int(exponent_sign + exponent) - len(decimals) + (len(digits) - len(significant)) + scale
     if shift < 0 or len(significant) + shift > MAX_DIGITS:
         return None
-    return int(sign + significant) * 10**shift
+    power: int = 10**shift
+    return int(sign + significant) * power
 
 
 def decimal_text(value: int, scale: int) -> str:

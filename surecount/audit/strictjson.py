@@ -77,7 +77,8 @@ def _parse(text: str) -> Document:
     holder: Object | Array = root
     name = ""
     depth, finite = 0, True
-    # What may come next: "value", "first" (value or ]), "name", "first name" (name or }), ":", "after", "end".
+    # What may come next: "value", "first" (a value or ]), "name", "first name" (a name or }), ":",
+    # "after" (a comma, ] or }) or "end".
     expected = "value"
     position = 0
     while True:

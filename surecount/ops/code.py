@@ -1,10 +1,10 @@
-"""The Python code of a job as one zip that Flink ships to its workers: ours, and the user's own."""
+"""The Python code of a job as one folder that Flink ships to its workers: ours, and the user's own."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
-import zipfile
 from pathlib import Path
 from pkgutil import extend_path
 
@@ -17,7 +17,7 @@ _OURS = ("udfs/*.py", "jobs/*.py", "surecount/__init__.py", "surecount/errors.py
 
 
 def package(target: Path, pipeline_file: Path, decode: str | None) -> None:
-    """Write the zip. With ``decode`` it also holds the module or package that the function is in,
+    """Fill the folder ``target``. With ``decode`` it also holds the module or package that the function is in,
     where that stands beside the pipeline file; raises SurecountError where a name is taken.
     """
     files = {str(p.relative_to(PROJECT)): p for pattern in _OURS for p in PROJECT.glob(pattern)}
@@ -26,9 +26,10 @@ def package(target: Path, pipeline_file: Path, decode: str | None) -> None:
             if name in files and files[name] != path and path.name != "__init__.py":
                 raise SurecountError(f"{path}: {name} is a module of surecount's own", "give it another name")
             files.setdefault(name, path)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in sorted(files.items()):
-            archive.write(path, name)
+    # A folder, not a zip: Flink 2.3's client fails on unpacking zips (commons-io of two versions).
+    for name, path in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
 
 
 def _beside(folder: Path, decode: str) -> dict[str, Path]:

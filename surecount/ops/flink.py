@@ -70,7 +70,7 @@ class Flink:
             return ""
         lines = [line.strip() for line in history[0]["stacktrace"].splitlines()]
         causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-        return causes[-1] if causes else lines[0]
+        return str(causes[-1] if causes else lines[0])
 
     def checkpoints(self, job_id: str) -> dict[str, Any]:
         """Counts, latest and history of checkpoints."""

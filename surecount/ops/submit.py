@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from surecount import topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.code import PROJECT, check_decode, package
@@ -21,6 +22,17 @@ _SHOWN_LINES = 12
 def job_name(pipeline: Pipeline, job: str = "aggregate") -> str:
     """The name of a pipeline's job in Flink."""
     return f"{pipeline.name}.{job}"
+
+
+def check_outputs_empty(pipeline: Pipeline) -> None:
+    """Refuse a start from nothing where an earlier run left results: it would write each window twice."""
+    found = topics.offsets(pipeline.kafka, pipeline.topics.all)
+    if written := {topic for (topic, _), (low, high) in found.items() if high > low}:
+        raise SurecountError(
+            f"{', '.join(sorted(written))}: there are records of an earlier run, which a new one would write again",
+            "start from its snapshot with --from PATH, or give the pipeline new output topics",
+            exit_code=1,
+        )
 
 
 def submit(
@@ -48,7 +60,7 @@ def submit(
         )
     address = urlsplit(flink.url)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
-        code = Path(folder) / "code.zip"
+        code = Path(folder) / "code"
         package(code, pipeline_file, pipeline.source.decode)
         command = [
             str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
@@ -69,10 +81,8 @@ def submit(
     return found[1]
 
 
-def client_environment(own: dict[str, str] | None) -> dict[str, str]:
-    """The environment for Flink's command line: a local stack's, or the machine's own Flink."""
-    if own is not None:
-        return own
+def client_environment() -> dict[str, str]:
+    """The environment for Flink's command line where the machine has a Flink of its own."""
     home = os.environ.get("FLINK_HOME")
     if home is None:
         raise SurecountError(

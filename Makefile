@@ -1,0 +1,52 @@
+# `make demo` and `make test` do all their own set-up. ARGS="…" passes options on.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup demo test test-fast lint bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed jars/target/.fetched ## .venv with surecount in it, and the jars
+
+demo: setup ## a real cluster, a kill in the middle, books that balance
+	@$(BIN)/surecount demo $(ARGS)
+
+test: setup ## the whole suite, under 20 minutes
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed ## what needs no cluster, under 1 minute
+	@$(BIN)/python -m pytest tests/unit -q $(ARGS)
+
+lint: $(VENV)/.installed ## ruff and mypy
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: setup ## the benchmarks, as ratios
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## pin what pyproject.toml asks for
+	@$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --output-file requirements.lock pyproject.toml
+
+clean: ## remove what set-up made
+	rm -rf $(VENV) jars/target
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || \
+		{ echo "surecount needs Python 3.11 or 3.12 as $(PYTHON); name another: make PYTHON=python3.11 …" >&2; exit 2; }
+	@echo "installing the locked packages into $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+jars/target/.fetched: jars/pom.xml $(VENV)/.installed
+	@$(BIN)/python -c 'from surecount.local.prerequisites import check_prerequisites; check_prerequisites(fetching=True)'
+	@echo "fetching the jars …"
+	@rm -rf jars/target
+	@mvn --batch-mode --quiet --file jars/pom.xml package
+	@touch $@

@@ -1,0 +1,180 @@
+"""The fast way for JSON records that are plainly valid: whole batches, by functions that run in C."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import itemgetter, sub
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from surecount.audit import exact, rules, times
+from surecount.audit.rules import Row
+
+if TYPE_CHECKING:
+    from udfs.spec import Field, Spec
+
+FastWay = Callable[[Sequence[bytes | None], Sequence[int]], list[Row] | None]
+Convert = Callable[[bytes, Any], int | None]
+
+_JSON_TYPES: dict[str, frozenset[type]] = {
+    "string": frozenset([str]),
+    "int": frozenset([int]),
+    "decimal": frozenset([int, str, float]),
+    "float": frozenset([int, float]),
+}
+
+
+def fast_way(spec: Spec) -> FastWay:
+    """A function from values and Kafka timestamps (ms), one or more, to a Row for each of them.
+
+    It returns None unless every record is plainly valid.
+    """
+    get = _getter(spec.fields)
+    types = [_JSON_TYPES[field.type] for field in spec.fields]
+    names_are_unique = _unique_names(spec.fields)
+    narrow = {f.path for a in spec.aggregates for f in a.key if f.type == "int"}
+    converts = [
+        (index, convert)
+        for index, field in enumerate(spec.fields)
+        if (convert := _convert(field, field.path in narrow)) is not None
+    ]
+    to_times = _to_times(spec)
+    time_is_field = rules.first_field(spec) == 0
+    max_value, max_ahead = spec.max_value_bytes, spec.max_ahead_ms
+    # A value of fewer bytes is neither too large nor too deep.
+    short = min(max_value, 2 * rules.MAX_DEPTH)
+    loads, count = orjson.loads, bytes.count
+
+    def fits(value: bytes) -> bool:
+        return len(value) <= max_value and value.count(b"[") + value.count(b"{") <= rules.MAX_DEPTH
+
+    def rows(values: Sequence[Any], timestamps_ms: Sequence[int]) -> list[Row] | None:
+        try:
+            records = list(map(loads, values))
+            found = list(map(get, records))
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            return None
+        # Every pair has its colon: as many names as colons means that no name stands twice.
+        colons, names = list(map(count, values, repeat(b":"))), list(map(len, records))
+        if colons != names and not all(
+            c == n or names_are_unique(v) for c, n, v in zip(colons, names, values, strict=True)
+        ):
+            return None
+        if max(map(len, values)) > short and not all(map(fits, values)):
+            return None
+        columns: list[Sequence[Any]] = list(zip(*found, strict=True))
+        for column, allowed in zip(columns, types, strict=True):
+            if not allowed.issuperset(map(type, column)):
+                return None
+        times_ms = to_times(columns, timestamps_ms)
+        if times_ms is None or min(times_ms) < 0 or max(times_ms) > rules.MAX_EVENT_TIME_MS:
+            return None
+        ahead = list(map(sub, times_ms, timestamps_ms))
+        if min(ahead) < -rules.FAR_MS or max(ahead) > max_ahead:
+            return None
+        if converts:
+            for index, convert in converts:
+                columns[index] = list(map(convert, values, columns[index]))
+                if None in columns[index]:
+                    return None
+        elif time_is_field:
+            return found
+        return (
+            list(zip(*columns, strict=True)) if time_is_field else list(zip(times_ms, *columns, strict=True))
+        )
+
+    return rows
+
+
+def _to_times(spec: Spec) -> Callable[[list[Sequence[Any]], Sequence[int]], Sequence[int] | None]:
+    """From the fields' columns and the Kafka timestamps to event times in ms; None where one has none."""
+    unit = spec.event_time.unit
+    if spec.event_time.path is None:
+        return lambda _columns, timestamps_ms: timestamps_ms
+    if unit == "ms":
+        return lambda columns, _timestamps: columns[0]
+    if unit != "rfc3339":
+        return lambda columns, _timestamps: [rules.to_ms(time, unit) for time in columns[0]]
+
+    def parse(columns: list[Sequence[Any]], _timestamps: Sequence[int]) -> list[int] | None:
+        parsed = list(map(times.parse_rfc3339, columns[0]))
+        known = [time for time in parsed if time is not None]
+        return known if len(known) == len(parsed) else None
+
+    return parse
+
+
+def _getter(fields: Sequence[Field]) -> Callable[[Any], tuple[Any, ...]]:
+    """Takes all fields out of a record; LookupError or TypeError where one can't be reached."""
+    names = [field.path for field in fields]
+    if len(names) > 1 and all(len(field.parts) == 1 for field in fields):
+        return itemgetter(*names)
+    paths = [field.parts for field in fields]
+
+    def get(record: Any) -> tuple[Any, ...]:
+        found = []
+        for parts in paths:
+            value = record
+            for part in parts:
+                value = value[part]
+            found.append(value)
+        return tuple(found)
+
+    return get
+
+
+def _unique_names(fields: Sequence[Field]) -> Callable[[bytes], bool]:
+    """A test that is true only where no used name stands twice in a record that has all of them."""
+    nodes = {field.parts[: depth + 1] for field in fields for depth in range(len(field.parts))}
+    expected = Counter(node[-1] for node in nodes)
+    # Between two strings stand marks such as ","; a name that looks like those can't be told by its quotes.
+    if any(name[0] in ",:]}" for name in expected):
+        return lambda _value: False
+    needed = [(f'"{name}"'.encode(), count) for name, count in expected.items()]
+
+    def unique(value: bytes) -> bool:
+        # A name may be written with \u0061 or \/ as well; no other escape stands for what a name may hold.
+        if b"\\" in value and (b"\\u" in value or b"\\/" in value):
+            return False
+        return all(value.count(name) == count for name, count in needed)
+
+    return unique
+
+
+def _convert(field: Field, narrow: bool) -> Convert | None:
+    """From a value that orjson read to the exact one, None where only the strict rules can; no function
+    where orjson's value is exact already."""
+    match field.type:
+        case "float":
+            return lambda _record, value: exact.float_units(float(value))
+        case "decimal":
+            return _decimal_converter(field)
+        case "int" if narrow:
+            return lambda _record, value: value if value < 1 << 63 else None
+    return None
+
+
+def _decimal_converter(field: Field) -> Convert:
+    """orjson reads 0.10 as a double; the text that stood there is found again behind its name."""
+    name = re.escape(field.parts[-1].encode())
+    number = re.compile(rb'"' + name + rb'"[ \t\n\r]*:[ \t\n\r]*(-?[0-9][0-9.eE+-]*)')
+    scale = field.scale
+
+    def convert(record: bytes, value: Any) -> int | None:
+        if type(value) is float:
+            if b"\\" in record:
+                return None
+            texts = number.findall(record)
+            if len(texts) != 1:
+                return None
+            value = texts[0].decode()
+        try:
+            return exact.unscaled(str(value), scale)
+        except ValueError:
+            return None
+
+    return convert

@@ -1,0 +1,201 @@
+"""The residual ledger: what the input says, less what results and corrections say.
+
+Entries come and go. One that is even (no records and no sums left) is dropped, so memory is for the
+windows that are open, or read on one side only so far, and not for records.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Literal
+
+from surecount.audit import exact
+from surecount.audit.outputs import Found
+from surecount.audit.rules import Row
+from surecount.audit.truth import AggregatePlan, Key
+
+Disorder = Literal["doubled", "out_of_order"]
+
+
+@dataclass
+class Total:
+    """Records, and the exact sum of each summed field."""
+
+    count: int
+    sums: list[int]
+
+    @classmethod
+    def zero(cls, plan: AggregatePlan) -> Total:
+        """Nothing yet."""
+        return cls(0, [0] * len(plan.sums))
+
+    def add(self, count: int, sums: Sequence[int]) -> None:
+        """Add ``count`` records with these sums."""
+        self.count += count
+        for index, value in enumerate(sums):
+            self.sums[index] += value
+
+
+@dataclass
+class Closing:
+    """What is left at the end: the windows that are still open, and the closed ones that are uneven.
+
+    ``uneven`` has the earliest as ``(window start, key)``; ``uneven_count`` counts them all.
+    """
+
+    open: Total
+    open_windows: int = 0
+    uneven: list[tuple[int, Key]] = field(default_factory=list)
+    uneven_count: int = 0
+
+
+def units(plan: AggregatePlan, found: Found) -> list[int]:
+    """The sums of an output as exact ints, floats too."""
+    return [
+        exact.float_units(value) if sum_.type == "float" else int(value)
+        for sum_, value in zip(plan.sums, found.sums, strict=True)
+    ]
+
+
+class AggregateLedger:
+    """The ledger of one aggregate. Records, results and corrections may come in any order."""
+
+    def __init__(self, plan: AggregatePlan) -> None:
+        self.plan = plan
+        self.input = Total.zero(plan)
+        self.results = Total.zero(plan)
+        self.corrections = Total.zero(plan)
+        # Window start → key → [count, sum …] of the input less the outputs.
+        self._windows: dict[int, dict[Key, list[int]]] = {}
+        # For float sums, the parts that were written for an entry, per field: each is rounded.
+        self._parts: dict[tuple[int, Key], list[list[float | int]]] = {}
+        self._floats = [index for index, sum_ in enumerate(plan.sums) if sum_.type == "float"]
+        self._exact = [index for index, sum_ in enumerate(plan.sums) if sum_.type != "float"]
+        # Key → newest window start per partition of the results, -1 for none.
+        self._newest: dict[Key, list[int]] = {}
+        self._closed_through = 0
+
+    @property
+    def entries(self) -> int:
+        """How many (window, key) are held in memory."""
+        return sum(map(len, self._windows.values()))
+
+    def add_rows(self, rows: Sequence[Row]) -> None:
+        """Count accepted records."""
+        windows, size, key_of = self._windows, self.plan.window_ms, self.plan.key_of
+        slots = list(enumerate(self.plan.sums_at, start=1))
+        for row in rows:
+            time = row[0]
+            start = time - time % size
+            key = key_of(row)
+            window = windows.get(start)
+            if window is None:
+                window = windows[start] = {}
+            entry = window.get(key)
+            if entry is None:
+                window[key] = [1, *[row[at] for _, at in slots]]
+                continue
+            entry[0] += 1
+            for slot, at in slots:
+                entry[slot] += row[at]
+            if not entry[0]:
+                self._drop_if_even(start, key, entry)
+        self.input.add(len(rows), [sum(map(itemgetter(at), rows)) for at in self.plan.sums_at])
+
+    def add_result(self, found: Found, partition: int) -> Disorder | None:
+        """Book a result that stands in ``partition`` of the results.
+
+        One producer at a time writes the results of a key, in the order of their windows, so within a
+        partition a window that does not come after the newest one is doubled or out of order.
+        """
+        newest = self._newest.setdefault(found.key, [])
+        newest.extend([-1] * (partition + 1 - len(newest)))
+        disorder: Disorder | None = None
+        if found.start == newest[partition]:
+            disorder = "doubled"
+        elif found.start < newest[partition]:
+            disorder = "out_of_order"
+        else:
+            newest[partition] = found.start
+        self._subtract(found, self.results)
+        return disorder
+
+    def add_correction(self, found: Found) -> None:
+        """Book a correction."""
+        self._subtract(found, self.corrections)
+
+    def _subtract(self, found: Found, total: Total) -> None:
+        sums = units(self.plan, found)
+        total.add(found.records, sums)
+        # All buckets close at one watermark: what is written for a window says that those before are closed.
+        self._closed_through = max(self._closed_through, found.start + self.plan.window_ms)
+        entry = self._windows.setdefault(found.start, {}).setdefault(found.key, [0] * (len(sums) + 1))
+        entry[0] -= found.records
+        for slot, value in enumerate(sums, start=1):
+            entry[slot] -= value
+        if self._floats:
+            parts = self._parts.setdefault((found.start, found.key), [[] for _ in self._floats])
+            for written, index in zip(parts, self._floats, strict=True):
+                written.append(found.sums[index])
+        if not entry[0]:
+            self._drop_if_even(found.start, found.key, entry)
+
+    def _drop_if_even(self, start: int, key: Key, entry: list[int]) -> None:
+        if any(entry[index + 1] for index in self._exact):
+            return
+        if self._floats:
+            parts = self._parts[start, key]
+            if not all(
+                exact.explains(entry[index + 1], written)
+                for index, written in zip(self._floats, parts, strict=True)
+            ):
+                return
+            del self._parts[start, key]
+        window = self._windows[start]
+        del window[key]
+        if not window:
+            del self._windows[start]
+
+    def close(self, *, bounded: bool, limit: int) -> Closing:
+        """Judge what is left: with ``bounded`` nothing may be open. The ``limit`` earliest are named."""
+        closing = Closing(Total.zero(self.plan))
+        uneven: list[tuple[int, Key]] = []
+        for start in sorted(self._windows):
+            window = self._windows[start]
+            if bounded or start + self.plan.window_ms <= self._closed_through:
+                closing.uneven_count += len(window)
+                if len(uneven) < limit:
+                    uneven += [(start, key) for key in heapq.nsmallest(limit, window)]
+                continue
+            closing.open_windows += len(window)
+            for count, *sums in window.values():
+                closing.open.add(count, sums)
+        closing.uneven = uneven[:limit]
+        return closing
+
+
+class WindowRecount:
+    """A second look at some windows of one aggregate: all that the input and the outputs say about each.
+
+    ``windows`` maps ``(window start, key)`` to ``(expected, found)``.
+    """
+
+    def __init__(self, plan: AggregatePlan, windows: Sequence[tuple[int, Key]]) -> None:
+        self.plan = plan
+        self.windows = {window: (Total.zero(plan), Total.zero(plan)) for window in windows}
+
+    def add_rows(self, rows: Sequence[Row]) -> None:
+        """Count accepted records."""
+        for row in rows if self.windows else ():
+            totals = self.windows.get((row[0] - row[0] % self.plan.window_ms, self.plan.key_of(row)))
+            if totals is not None:
+                totals[0].add(1, [row[at] for at in self.plan.sums_at])
+
+    def add_output(self, found: Found) -> None:
+        """Book a result or a correction."""
+        totals = self.windows.get((found.start, found.key))
+        if totals is not None:
+            totals[1].add(found.records, units(self.plan, found))

@@ -1,0 +1,206 @@
+"""Reading topics: committed records between given offsets, all partitions at about the same event time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import groupby
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from surecount.errors import SurecountError
+
+if TYPE_CHECKING:
+    from surecount.config import Kafka
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+Ranges = Mapping[Place, tuple[int, int]]
+"""The offsets to read of each partition: the first, and the one after the last."""
+
+_QUEUE_KIB = 64 * 1024
+_BATCH_BYTES = 8 << 20
+_MAX_BATCH = 10_000
+
+
+class Run(NamedTuple):
+    """Records of one partition in their order; at least one."""
+
+    place: Place
+    messages: list[Message]
+
+
+# The client's types let these be None, which they are before a message is sent and never after.
+def _place(message: Message) -> Place:
+    return message.topic(), message.partition()  # type: ignore[return-value]
+
+
+def _offset(message: Message) -> int:
+    return message.offset()  # type: ignore[return-value]
+
+
+def client_config(kafka: Kafka) -> dict[str, str | int | float | bool]:
+    """What every client of the audit shares. Clients report errors to their callers, so none prints."""
+    return {"log_level": 2, **kafka.properties, "bootstrap.servers": kafka.bootstrap_servers}
+
+
+def open_consumer(kafka: Kafka, **settings: object) -> Consumer:
+    """A consumer of committed records that belongs to no group and ends each partition with an event."""
+    config = {
+        **client_config(kafka),
+        # Required, though nothing is committed and no group joined.
+        "group.id": "surecount.audit",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        # By default the fetcher rests for a second whenever its queue is full.
+        "fetch.queue.backoff.ms": 2,
+        "queued.max.messages.kbytes": _QUEUE_KIB,
+        **settings,
+    }
+    try:
+        return Consumer(config)
+    except KafkaException as error:
+        raise SurecountError(
+            f"kafka.properties: {error.args[0].str()}", "they have to be properties of librdkafka"
+        ) from error
+
+
+class TopicReader:
+    """Reads ``ranges`` once. A partition whose clock is more than ``spread_ms`` ahead of the slowest one
+    waits for it; clocks are told by ``advance``. It is a context manager."""
+
+    def __init__(self, kafka: Kafka, ranges: Ranges, *, spread_ms: int, timeout_s: float) -> None:
+        self._ranges = ranges
+        self._positions = {place: start for place, (start, _) in ranges.items()}
+        self._unfinished = {place for place, (start, end) in ranges.items() if start < end}
+        self._clocks: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        self._spread_ms = spread_ms
+        self._timeout_s = timeout_s
+        self._idle_s = 0.0
+        self._want = 500
+        self._last_error = ""
+        self._consumer = open_consumer(kafka, error_cb=self._note)
+        self._consumer.assign([TopicPartition(*place, self._positions[place]) for place in self._unfinished])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def _note(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+
+    @property
+    def done(self) -> bool:
+        """True when every range is read."""
+        return not self._unfinished
+
+    @property
+    def offsets_read(self) -> int:
+        """How many offsets are behind."""
+        return sum(min(at, self._ranges[p][1]) - self._ranges[p][0] for p, at in self._positions.items())
+
+    @property
+    def clock(self) -> int | None:
+        """The clock of the slowest unfinished partition; None where none has told one."""
+        return min((self._clocks[p] for p in self._unfinished if p in self._clocks), default=None)
+
+    def advance(self, place: Place, clock_ms: int) -> None:
+        """Set a partition's clock, unless it is there already."""
+        self._clocks[place] = max(clock_ms, self._clocks.get(place, clock_ms))
+
+    def poll(self, wait_s: float = 0.1) -> list[Run]:
+        """The next records, of at least one partition, or none after ``wait_s`` seconds.
+
+        SurecountError where the broker refuses, or nothing came for ``timeout_s`` seconds of waiting.
+        """
+        self._let_slowest_catch_up()
+        began = time.monotonic()
+        messages = self._consumer.consume(self._want, wait_s)
+        before = len(self._unfinished)
+        runs = self._runs(messages)
+        if runs or len(self._unfinished) < before:
+            self._idle_s = 0.0
+        else:
+            self._idle_s += time.monotonic() - began
+            if self._idle_s > self._timeout_s and self._unfinished:
+                raise self._stalled()
+        return runs
+
+    def _runs(self, messages: list[Message]) -> list[Run]:
+        runs: list[Run] = []
+        size = count = first = 0
+        for place, group in groupby(map(_place, messages)):
+            length = sum(1 for _ in group)
+            run = messages[first : first + length]
+            first += length
+            if any(map(Message.error, run)):
+                run = [message for message in run if not self._is_event(message)]
+            if not run:
+                continue
+            end = self._ranges[place][1]
+            last = _offset(run[-1])
+            if last >= end:
+                run = [message for message in run if _offset(message) < end]
+            self._reach(place, last + 1)
+            if run:
+                runs.append(Run(place, run))
+                size += len(run[0]) * len(run)
+                count += len(run)
+        if count:
+            self._want = max(1, min(_MAX_BATCH, _BATCH_BYTES * count // (size + 1)))
+        return runs
+
+    def _is_event(self, message: Message) -> bool:
+        """False for a record; handles the end of a partition, and raises for an error."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            # What is left up to the end may be transaction markers and aborted records.
+            self._reach(_place(message), _offset(message))
+        elif error.retriable():
+            self._note(error)
+        else:
+            topic, partition = _place(message)
+            raise SurecountError(f"{topic}-{partition} cannot be read: {error.str()}")
+        return True
+
+    def _reach(self, place: Place, position: int) -> None:
+        self._positions[place] = max(position, self._positions[place])
+        if position >= self._ranges[place][1] and place in self._unfinished:
+            self._unfinished.discard(place)
+            self._paused.discard(place)
+            self._consumer.pause([TopicPartition(*place)])
+
+    def _let_slowest_catch_up(self) -> None:
+        slowest = self.clock
+        if slowest is None:
+            return
+        known = [place for place in self._unfinished if place in self._clocks]
+        # A pause throws away what was fetched, so a partition that waits does so for a while.
+        ahead = {p for p in known if self._clocks[p] > slowest + self._spread_ms} - self._paused
+        back = {p for p in self._paused if self._clocks[p] <= slowest + self._spread_ms // 2}
+        if ahead:
+            self._consumer.pause([TopicPartition(*place) for place in ahead])
+        if back:
+            self._consumer.resume([TopicPartition(*place) for place in back])
+        self._paused = (self._paused | ahead) - back
+
+    def _stalled(self) -> SurecountError:
+        pending = ", ".join(
+            f"{place[0]}-{place[1]} at {self._positions[place]} of {self._ranges[place][1]}"
+            for place in sorted(self._unfinished)
+        )
+        seen = f"; the client's last error: {self._last_error}" if self._last_error else ""
+        return SurecountError(
+            f"no records came for {self._timeout_s:g} s, and these are pending: {pending}{seen}"
+        )

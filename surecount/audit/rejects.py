@@ -1,0 +1,122 @@
+"""The rejects that have to be, and those that are: compared by digests, so that memory is for chunks of
+offsets and not for records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from surecount.audit.outputs import MalformedError
+
+CHUNK = 100_000
+"""Offsets to a chunk."""
+
+Headers = Sequence[tuple[str, str | bytes | None]]
+ChunkId = tuple[str, int, int]
+"""``(topic, partition, offset // CHUNK)``."""
+
+
+class Reject(NamedTuple):
+    """A rejected record: where it stood, the reason's code, and a digest of its key and value."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    content: int
+
+    @property
+    def chunk(self) -> ChunkId:
+        return self.topic, self.partition, self.offset // CHUNK
+
+
+def digest(*parts: bytes | None) -> int:
+    """64 bits of ``parts``; None and empty differ."""
+    hashed = blake2b(digest_size=8)
+    for part in parts:
+        hashed.update(b"-" if part is None else b"%d:" % len(part) + part)
+    return int.from_bytes(hashed.digest(), "little")
+
+
+def parse_reject(headers: Headers | None, key: bytes | None, value: bytes | None) -> Reject:
+    """Read a record of the rejects topic; raises MalformedError.
+
+    The record's own headers come along; ours are the last of their names.
+    """
+    given = dict(headers or ())
+    texts = [_text(given, name) for name in ("topic", "partition", "offset", "reason")]
+    topic, partition, offset, reason = texts
+    if not (partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
+        raise MalformedError(f"its partition is {partition!r} and its offset {offset!r}")
+    return Reject(topic, int(partition), int(offset), reason, digest(key, value))
+
+
+def _text(headers: dict[str, str | bytes | None], name: str) -> str:
+    value = headers.get(f"surecount.{name}")
+    if value is None:
+        raise MalformedError(f"it has no header surecount.{name}")
+    if isinstance(value, str):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"its header surecount.{name} is not UTF-8") from error
+
+
+class RejectLedger:
+    """Digests of expected less found rejects."""
+
+    def __init__(self) -> None:
+        self.expected = 0
+        self.found = 0
+        # Count, and sum of 64-bit digests, of the expected less the found.
+        self._chunks: dict[ChunkId, tuple[int, int]] = {}
+
+    def expect(self, reject: Reject) -> None:
+        """The input has this one."""
+        self.expected += 1
+        self._book(reject, 1)
+
+    def find(self, reject: Reject) -> None:
+        """The rejects topic has this one."""
+        self.found += 1
+        self._book(reject, -1)
+
+    def _book(self, reject: Reject, sign: int) -> None:
+        count, total = self._chunks.get(reject.chunk, (0, 0))
+        mark = digest(b"%d" % reject.offset, reject.reason.encode(), b"%d" % reject.content)
+        count, total = count + sign, total + sign * mark
+        if count or total:
+            self._chunks[reject.chunk] = count, total
+        else:
+            del self._chunks[reject.chunk]
+
+    def uneven(self) -> list[ChunkId]:
+        """The chunks in which the rejects differ, in their order."""
+        return sorted(self._chunks)
+
+
+class RejectRecount:
+    """A second look at some chunks, offset by offset."""
+
+    def __init__(self, chunks: Iterable[ChunkId]) -> None:
+        self.chunks = frozenset(chunks)
+        self._expected: dict[tuple[str, int, int], Reject] = {}
+        self._found: dict[tuple[str, int, int], list[Reject]] = {}
+
+    def expect(self, reject: Reject) -> None:
+        """The input has this one."""
+        if reject.chunk in self.chunks:
+            self._expected[reject[:3]] = reject
+
+    def find(self, reject: Reject) -> None:
+        """The rejects topic has this one."""
+        if reject.chunk in self.chunks:
+            self._found.setdefault(reject[:3], []).append(reject)
+
+    def differences(self) -> list[tuple[tuple[str, int, int], Reject | None, list[Reject]]]:
+        """``((topic, partition, offset), expected, found …)`` where one is not the other, in order."""
+        places = sorted(self._expected.keys() | self._found.keys())
+        pairs = [(place, self._expected.get(place), self._found.get(place, [])) for place in places]
+        return [(place, expected, found) for place, expected, found in pairs if found != [expected]]

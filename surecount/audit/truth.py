@@ -1,0 +1,187 @@
+"""What one input record is worth: its part in every aggregate, or the reason why it has none.
+
+Almost all records are plain and valid. ``fastway`` takes those, some hundred at once; a batch that it is
+not sure of is halved until the odd record stands alone, which goes to ``rules``. Rules are complete; the
+fast way never rejects, so it has only to be right about what it accepts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from surecount.audit import rules
+from surecount.audit.fastway import fast_way
+from surecount.audit.rules import Row
+from surecount.errors import SurecountError
+
+if TYPE_CHECKING:
+    from surecount.config import Pipeline
+    from udfs.spec import Aggregate, Field, Spec
+
+Key = tuple[Any, ...]
+Verdict = Row | str
+"""An accepted record, or the reason code of a rejected one."""
+
+# One odd record costs a batch some further rounds; a batch costs a few microseconds.
+_BATCH = 200
+
+
+@dataclass(frozen=True)
+class AggregatePlan:
+    """One aggregate, and where its key and sums stand in a Row."""
+
+    name: str
+    window_ms: int
+    keys: tuple[Field, ...]
+    sums: tuple[Field, ...]
+    key_of: Callable[[Row], Key]
+    sums_at: tuple[int, ...]
+
+
+def plan(spec: Spec) -> tuple[AggregatePlan, ...]:
+    """The aggregates of a pipeline in the order of its file."""
+    first = rules.first_field(spec)
+    at = {field.path: index for index, field in enumerate(spec.fields, start=first)}
+    return tuple(_plan_one(aggregate, at) for aggregate in spec.aggregates)
+
+
+def _plan_one(aggregate: Aggregate, at: Mapping[str, int]) -> AggregatePlan:
+    places = [at[field.path] for field in aggregate.key]
+    first, end = places[0], places[0] + len(places)
+    # A slice and an itemgetter of two or more both give tuples.
+    key_of = itemgetter(slice(first, end)) if places == [*range(first, end)] else itemgetter(*places)
+    sums_at = tuple(at[field.path] for field in aggregate.sums)
+    return AggregatePlan(aggregate.name, aggregate.window_ms, aggregate.key, aggregate.sums, key_of, sums_at)
+
+
+class Truth:
+    """Judges the records of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        spec = pipeline.spec()
+        self.plans = plan(spec)
+        self._max_value = spec.max_value_bytes
+        self._reader = rules.Reader(spec)
+        self._fast = fast_way(spec)
+        self._decode = None if spec.decode is None else _load(spec.decode)
+        self._by_batch = getattr(self._decode, "surecount_batch", False) is True
+
+    def judge(self, value: bytes | None, timestamp_ms: int) -> Verdict:
+        """Judge one record: its value and its Kafka timestamp in ms."""
+        return self.judge_all([value], [timestamp_ms])[0]
+
+    def judge_all(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int]) -> list[Verdict]:
+        """Judge many records at once, one verdict for each."""
+        if self._by_batch:
+            return self._judge_batch(values, timestamps_ms)
+        if self._decode is not None:
+            return list(map(self._judge_decoded, values, timestamps_ms))
+        verdicts: list[Verdict] = []
+        for start in range(0, len(values), _BATCH):
+            end = start + _BATCH
+            verdicts += self._judge_json(values[start:end], timestamps_ms[start:end])
+        return verdicts
+
+    def _judge_json(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int]) -> Sequence[Verdict]:
+        rows = self._fast(values, timestamps_ms)
+        if rows is not None:
+            return rows
+        if len(values) == 1:
+            return [self.judge_strictly(values[0], timestamps_ms[0])]
+        half = len(values) // 2
+        return [
+            *self._judge_json(values[:half], timestamps_ms[:half]),
+            *self._judge_json(values[half:], timestamps_ms[half:]),
+        ]
+
+    def judge_strictly(self, value: bytes | None, timestamp_ms: int) -> Verdict:
+        """Judge one JSON record by the complete rules."""
+        try:
+            return self._reader.read(rules.parse_json(self._sized(value)), timestamp_ms)
+        except rules.RejectedError as rejected:
+            return rejected.reason
+
+    def _sized(self, value: bytes | None) -> bytes:
+        if value is None:
+            raise rules.RejectedError(rules.TOMBSTONE)
+        if len(value) > self._max_value:
+            raise rules.RejectedError(rules.VALUE_TOO_LARGE)
+        return value
+
+    def _judge_decoded(self, value: bytes | None, timestamp_ms: int) -> Verdict:
+        assert self._decode is not None
+        try:
+            return self._read(self._call(self._decode, self._sized(value)), timestamp_ms)
+        except rules.RejectedError as rejected:
+            return rejected.reason
+
+    def _judge_batch(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        wanted: list[int] = []
+        for index, value in enumerate(values):
+            try:
+                self._sized(value)
+            except rules.RejectedError as rejected:
+                verdicts.append(rejected.reason)
+            else:
+                verdicts.append(rules.DECODE_FAILED)
+                wanted.append(index)
+        for index, record in zip(wanted, self._decode_batch([values[i] for i in wanted]), strict=True):
+            if record is None:
+                continue
+            try:
+                verdicts[index] = self._read(record, timestamps_ms[index])
+            except rules.RejectedError as rejected:
+                verdicts[index] = rejected.reason
+        return verdicts
+
+    def _decode_batch(self, values: list[bytes | None]) -> list[object]:
+        """Each value decoded, or None for one that the user's function raises for.
+
+        A batch that fails is halved until the values stand alone that it fails for.
+        """
+        if not values:
+            return []
+        assert self._decode is not None
+        try:
+            table = self._call(self._decode, pa.array(values, pa.binary()))
+        except rules.RejectedError:
+            table = None
+        if isinstance(table, pa.Table | pa.RecordBatch) and table.num_rows == len(values):
+            return list(table.to_pylist())
+        if len(values) == 1:
+            return [None]
+        half = len(values) // 2
+        return self._decode_batch(values[:half]) + self._decode_batch(values[half:])
+
+    @staticmethod
+    def _call(decode: Callable[[Any], object], value: object) -> object:
+        try:
+            return decode(value)
+        except Exception as error:
+            raise rules.RejectedError(rules.DECODE_FAILED) from error
+
+    def _read(self, record: object, timestamp_ms: int) -> Row:
+        if not isinstance(record, Mapping):
+            raise rules.RejectedError(rules.NOT_AN_OBJECT)
+        return self._reader.read(record, timestamp_ms)
+
+
+def _load(path: str) -> Callable[[Any], object]:
+    module_name, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise SurecountError(
+            f"source.decode = {path!r} cannot be loaded: {error}",
+            "run where the module can be imported, such as the project's folder",
+        ) from error
+    if not callable(function):
+        raise SurecountError(f"source.decode = {path!r} is {function!r}, not a function")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,377 @@
+"""The command line: ``surecount COMMAND``.
+
+Exit codes: 0 done, 1 a check failed as it should (the books don't balance, something is not healthy),
+2 wrong use or a broken environment. Ctrl-C ends with 130.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from surecount import __version__, config, templates, topics
+from surecount import plan as plans
+from surecount.audit import audit as run_audit
+from surecount.config import Pipeline, parse_duration
+from surecount.errors import SurecountError
+from surecount.generate import generate as run_generate
+from surecount.generator.options import Options, parse_start
+from surecount.local.stack import DEFAULT_DIRECTORY, Stack, StackRunsError
+from surecount.ops import bounded as bounded_runs
+from surecount.ops.code import check_decode
+from surecount.ops.flink import Flink
+from surecount.ops.submit import check_outputs_empty, client_environment, job_name
+from surecount.ops.submit import submit as run_submit
+from surecount.watch import Watch
+
+app = typer.Typer(
+    help="Counts and sums over Kafka that stay exact through failures, and that can be audited.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Directory = Annotated[
+    Path,
+    typer.Option("--dir", envvar="SURECOUNT_DIR", help="The folder that holds all of a local stack."),
+]
+FlinkUrl = Annotated[
+    str | None,
+    typer.Option("--flink", metavar="URL", help="A cluster's REST address; default: the local stack's."),
+]
+
+
+def main() -> None:
+    """Run the command line, errors as one clear text on standard error."""
+    try:
+        app(standalone_mode=True)
+    except SurecountError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(f"surecount {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    directory: Directory = DEFAULT_DIRECTORY,
+    brokers: Annotated[int, typer.Option(help="1 or 3.")] = 1,
+    taskmanagers: Annotated[int, typer.Option(min=1)] = 1,
+    slots: Annotated[int, typer.Option(min=1, help="Slots of each TaskManager.")] = 2,
+    kafka_port: Annotated[int, typer.Option(help="The first broker's port; 0 for any free one.")] = 9092,
+    flink_port: Annotated[int, typer.Option(help="Port of Flink's REST API and UI; 0 for any free one.")] = 8081,
+) -> None:
+    """Start Kafka and Flink as processes of this machine."""
+    stack = Stack(directory)
+    try:
+        start(
+            stack,
+            brokers=brokers,
+            taskmanagers=taskmanagers,
+            slots=slots,
+            kafka_port=kafka_port,
+            flink_port=flink_port,
+        )
+    except StackRunsError as running:
+        out.print(running.message, highlight=False, markup=False)
+    out.print(f"Kafka {stack.bootstrap_servers}   Flink {stack.flink_url}", highlight=False)
+
+
+def start(stack: Stack, **options: int) -> None:
+    """Bring a stack up, with a line for each process that is ready."""
+    with out.status("starting Kafka and Flink"):
+        stack.up(
+            **options,
+            on_ready=lambda name, s: out.print(f"[green]✓[/] {name} ready after {s:.1f} s", highlight=False),
+        )
+
+
+@app.command()
+def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
+    """Health of every process and job; exit 1 when something is wrong."""
+    found = Stack(directory).status()
+    jobs_found = Flink(found.flink_url).jobs() if found.ok and found.flink_url else []
+    failed = [job for job in jobs_found if job.state not in ("RUNNING", "FINISHED", "CANCELED")]
+    if as_json:
+        _print_json({**dataclasses.asdict(found), "jobs": [dataclasses.asdict(job) for job in jobs_found]})
+    else:
+        table = Table("process", "state", "pid")
+        for column in ("up", "restarts", "memory"):
+            table.add_column(column, justify="right")
+        for p in found.processes:
+            up_s = f"{p.uptime_s:.0f} s" if p.uptime_s is not None else ""
+            table.add_row(p.name, p.state, str(p.pid or ""), up_s, str(p.restarts), f"{p.rss_bytes >> 20} MiB")
+        out.print(table)
+        for job in jobs_found:
+            out.print(f"job {job.name} {job.state} {job.id}", highlight=False)
+        for problem in found.problems:
+            err.print(f"problem: {problem}", style="red", markup=False, highlight=False)
+    if not found.ok or failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def down(
+    directory: Directory = DEFAULT_DIRECTORY,
+    purge: Annotated[bool, typer.Option(help="Remove the folder with all its data too.")] = False,
+) -> None:
+    """Stop everything that `up` started."""
+    with out.status("stopping"):
+        stopped = Stack(directory).down(purge=purge)
+    out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running", highlight=False)
+
+
+@app.command()
+def new(name: str, folder: Annotated[Path, typer.Option(help="Where to write.")] = Path()) -> None:
+    """Write a commented pipeline file, its JSON Schema for editors, and an example udf."""
+    config.check_name(name)
+    for path in templates.write(folder, name):
+        out.print(f"wrote {path}", highlight=False)
+    schema = folder / "pipeline.schema.json"
+    schema.write_text(json.dumps(config.json_schema(), indent=2) + "\n", encoding="utf-8")
+    out.print(f"wrote {schema}\nnext: surecount check {folder / name}.toml", highlight=False)
+
+
+@app.command()
+def check(
+    pipeline: Annotated[Path | None, typer.Argument(metavar="PIPELINE")] = None,
+    as_json: AsJson = False,
+    schema: Annotated[bool, typer.Option(help="Print the JSON Schema of pipeline files.")] = False,
+) -> None:
+    """Validate a pipeline file and print its plan."""
+    if schema:
+        _print_json(config.json_schema())
+        return
+    if pipeline is None:
+        raise SurecountError("no pipeline file named", "surecount check PIPELINE, or --schema")
+    loaded = config.load(pipeline)
+    if loaded.source.decode is not None:
+        check_decode(pipeline, loaded.source.decode)
+    content = plans.plan(loaded)
+    if as_json:
+        _print_json(content)
+    else:
+        for line in plans.lines(content):
+            out.print(line, markup=False, highlight=False)
+
+
+@app.command()
+def generate(
+    pipeline: PipelineFile,
+    events: Annotated[int, typer.Option(help="How many; copies and bad records come on top.")],
+    keys: Annotated[int | None, typer.Option(help="Distinct keys of the first aggregate.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Events a second; default: as fast as it goes.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same records.")] = 0,
+    late: Annotated[float, typer.Option(help="Fraction sent after their window closed.")] = 0.0,
+    bad: Annotated[float, typer.Option(help="Fraction of extra records that cannot be used.")] = 0.0,
+    duplicates: Annotated[float, typer.Option(help="Fraction sent twice.")] = 0.0,
+    disorder: Annotated[str, typer.Option(help="How far events are out of order, such as '3 s'.")] = "0 s",
+    partitions: Annotated[int, typer.Option(help="For topics that don't exist yet.")] = 4,
+    start_at: Annotated[
+        str | None, typer.Option("--start", help="First event time, such as 2026-01-31T00:00:00Z.")
+    ] = None,
+    per_window: Annotated[int, typer.Option(help="Events of a key in a window, where no rate says it.")] = 10,
+    huge: Annotated[bool, typer.Option(help="5 MB values among the bad records.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write deterministic events whose every window has a known answer."""
+    loaded = config.load(pipeline)
+    try:
+        disorder_ms = parse_duration(disorder)
+    except ValueError as error:
+        raise SurecountError(f"--disorder: {error}") from error
+    options = Options(
+        events=events, keys=keys, rate=rate, seed=seed, late=late, bad=bad, duplicates=duplicates,
+        disorder_ms=disorder_ms, partitions=partitions, per_window=per_window, huge=huge,
+        start_ms=parse_start(start_at) if start_at else None,
+    )  # fmt: skip
+    with _progress("events", events) as bar:
+        summary = run_generate(loaded, options, bar)
+    if as_json:
+        _print_json(dataclasses.asdict(summary))
+    else:
+        out.print(str(summary), markup=False, highlight=False)
+    if summary.expected is None:
+        raise typer.Exit(130)
+
+
+@app.command()
+def submit(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    parallelism: Annotated[int, typer.Option(min=1)] = 1,
+    bounded: Annotated[bool, typer.Option(help="Read what is there, close all windows, and wait for the end.")] = False,
+    snapshot: Annotated[
+        str | None, typer.Option("--from", metavar="PATH", help="A savepoint or checkpoint to start from.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit the aggregate job to the local stack, or to any Flink cluster."""
+    loaded = config.load(pipeline)
+    cluster, environment = _cluster(directory, flink)
+    topics.check_sources(loaded)
+    topics.ensure_outputs(loaded)
+    if snapshot is None:
+        check_outputs_empty(loaded)
+    with err.status(f"submitting {job_name(loaded)}"):
+        job_id = run_submit(
+            loaded, pipeline, cluster, environment,
+            parallelism=parallelism, bounded=bounded, snapshot=snapshot,
+        )  # fmt: skip
+    if not as_json:
+        out.print(f"submitted {job_name(loaded)} as job {job_id}", highlight=False)
+    if bounded:
+        total = sum(h - low for low, h in topics.offsets(loaded.kafka, loaded.source.topics).values())
+        with _progress("records", total) as bar:
+            seconds = bounded_runs.wait_for_end(cluster, job_id, bar)
+    else:
+        with err.status("waiting until it runs"):
+            seconds = bounded_runs.wait_until_running(cluster, job_id)
+    if as_json:
+        _print_json({"job": job_id, "name": job_name(loaded), "state": cluster.state(job_id), "seconds": seconds})
+    else:
+        out.print(f"{cluster.state(job_id)} after {seconds:.1f} s", highlight=False)
+
+
+@app.command()
+def jobs(directory: Directory = DEFAULT_DIRECTORY, flink: FlinkUrl = None, as_json: AsJson = False) -> None:
+    """The cluster's jobs."""
+    found = Flink(_url(directory, flink)).jobs()
+    if as_json:
+        _print_json([dataclasses.asdict(job) for job in found])
+        return
+    table = Table("job", "state", "id")
+    for job in found:
+        table.add_row(job.name, job.state, job.id)
+    out.print(table if found else "no jobs")
+
+
+@app.command()
+def watch(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    seconds: Annotated[float | None, typer.Option("--for", help="End after so many seconds; default: Ctrl-C.")] = None,
+) -> None:
+    """A live view: windows closing, rates, checkpoints, restarts."""
+    loaded = config.load(pipeline)
+    with Watch(loaded, Flink(_url(directory, flink)), job_name(loaded)) as view:
+        show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
+
+
+def show(view: Watch, go_on: Any) -> None:
+    """Show a watch until ``go_on(seconds)`` is false: live on a terminal, else once every 5 s."""
+    import time
+
+    began = time.monotonic()
+    if not out.is_terminal:
+        while go_on(time.monotonic() - began):
+            view.poll(5.0)
+            out.print(view.view())
+        return
+    with Live(view.view(), console=out, auto_refresh=False) as live:
+        while go_on(time.monotonic() - began):
+            view.poll(0.5)
+            live.update(view.view(), refresh=True)
+
+
+@app.command()
+def audit(
+    pipeline: PipelineFile,
+    bounded: Annotated[bool, typer.Option(help="The job ran --bounded: nothing may be open.")] = False,
+    timeout: Annotated[str, typer.Option(help="How long to wait until nothing is pending.")] = "2 min",
+    as_json: AsJson = False,
+) -> None:
+    """Recount the input independently and compare; exit 1 when the books don't balance."""
+    loaded = config.load(pipeline)
+    report = audited(loaded, bounded=bounded, timeout_s=parse_duration(timeout) / 1000)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        out.print(report.table())
+        for line in report.lines():
+            out.print(line, markup=False, highlight=False)
+    if not report.balanced:
+        raise typer.Exit(1)
+
+
+def audited(pipeline: Pipeline, *, bounded: bool = False, timeout_s: float = 120.0) -> Any:
+    """Audit with a progress bar."""
+    with _progress("records", None) as bar:
+        return run_audit(pipeline, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[int, typer.Option(min=20, help="How long to generate.")] = 40,
+    keep: Annotated[bool, typer.Option(help="Keep the folder with logs and data.")] = False,
+) -> None:
+    """All at once: up, generate, submit, watch, kill -9 a TaskManager, audit, down."""
+    from surecount import demo as demonstration
+
+    demonstration.run(seconds, keep=keep)
+
+
+class Bar:
+    """A progress bar as the two callbacks that work reports to."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self, done: int) -> None:
+        """So much is done."""
+        self._progress.update(self._task, completed=done)
+
+    def both(self, done: int, total: int) -> None:
+        """So much of so much is done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def _progress(unit: str, total: int | None) -> Iterator[Bar]:
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Bar(progress, progress.add_task(unit, total=total))
+
+
+def _url(directory: Path, flink: str | None) -> str:
+    return flink or Stack(directory).flink_url
+
+
+def _cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, str]]:
+    if flink is not None:
+        return Flink(flink), client_environment()
+    stack = Stack(directory)
+    return Flink(stack.flink_url), stack.flink_env()
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()

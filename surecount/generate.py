@@ -1,0 +1,321 @@
+"""``surecount generate``: sends events whose counts and sums are known, quickly or at a steady rate."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from surecount import topics
+from surecount.config import Kafka, Pipeline, format_duration
+from surecount.errors import SurecountError
+from surecount.generator import bad
+from surecount.generator.layout import Layout
+from surecount.generator.options import Options, parse_start
+from surecount.generator.plan import Expected, Plan, expected, plan
+from surecount.generator.stream import COPY, LATE, ON_TIME, Chances, Records, stream
+
+__all__ = ["Expected", "Options", "Summary", "generate", "parse_start"]
+
+_SLICE = 4_096
+_POLL_S = 0.1
+_CALLBACKS_S = 10.0
+# In rate mode records go out in groups, so that pacing doesn't cost a system call each.
+_PACE_S = 0.01
+# The furthest that a bad record's Kafka timestamp is before its event: a year would hide wrong units.
+_FAR_MS = 180 * 86_400_000
+
+_SPEED = {
+    "compression.type": "lz4",
+    "linger.ms": 20,
+    "batch.num.messages": 100_000,
+    "queue.buffering.max.messages": 300_000,
+    "queue.buffering.max.kbytes": 256 * 1024,
+    "message.max.bytes": topics.SOURCE_MAX_MESSAGE_BYTES,
+    "delivery.timeout.ms": 120_000,
+}
+_EXACT = {
+    "enable.idempotence": True,
+    "acks": "all",
+    # No news is good news: a callback for each record would halve the speed.
+    "delivery.report.only.error": True,
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was sent: ``events`` once each, of them ``late`` behind their window's end.
+
+    ``late_at_end`` of the late ones came when no events were left to hold them back for, so their window
+    may have been open. ``duplicates`` and ``bad`` (by kind) are extra records, ``rejected`` counts
+    the bad ones by the reason they should be given. ``expected`` is None where the run was interrupted.
+    """
+
+    events: int
+    late: int
+    late_at_end: int
+    duplicates: int
+    bad: Mapping[str, int]
+    rejected: Mapping[str, int]
+    elapsed_s: float
+    expected: Expected | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """All that was written to Kafka."""
+        return self.events + self.duplicates + sum(self.bad.values())
+
+    def __str__(self) -> str:
+        rate = self.records / self.elapsed_s if self.elapsed_s else 0
+        head = f"{self.records:,} records in {self.elapsed_s:.1f} s ({rate:,.0f}/s): {self.events:,} events"
+        if self.late:
+            head += f", {self.late:,} of them late"
+            head += f" ({self.late_at_end:,} only at the end)" if self.late_at_end else ""
+        head += f"; {self.duplicates:,} duplicates" if self.duplicates else ""
+        head += f"; {sum(self.bad.values()):,} bad" if self.bad else ""
+        lines = [head, *(f"  note: {note}" for note in self.notes)]
+        lines += [f"  to be rejected: {count:,} {reason}" for reason, count in sorted(self.rejected.items())]
+        lines.append("interrupted" if self.expected is None else str(self.expected))
+        return "\n".join(lines)
+
+
+def generate(pipeline: Pipeline, options: Options, on_progress: Callable[[int], None] | None = None) -> Summary:
+    """Create missing source topics and send the events of ``options`` to them.
+
+    ``on_progress`` gets the number of records handed over so far, some dozens of times a second.
+    Ctrl-C ends the run early, with what was sent delivered. Raises SurecountError where the
+    pipeline or the options allow no answers, or a record was not delivered.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    run = plan(pipeline, options, now_ms)
+    layout = Layout(pipeline, run, options.seed)
+    kinds = bad.kinds(layout, huge=options.huge)
+    topics.ensure_source(pipeline, options.partitions)
+    sources = topics.describe(pipeline).topics
+    partitions = {name: sources[name].partitions for name in pipeline.source.topics}
+    for topic in partitions:
+        _check_times(pipeline, sources[topic], run.start_ms, now_ms)
+    counts: Counter[int] = Counter()
+    late_at_end = 0
+    sender = _Sender(pipeline.kafka, min(sources[topic].max_message_bytes for topic in partitions))
+    rows = _Rows(pipeline, layout, kinds, options.seed, partitions)
+    began = time.monotonic()
+    with _interrupts() as interrupted:
+        for records in _paced(run, options, sender):
+            if interrupted.is_set():
+                break
+            sender.send(rows.of(records))
+            # Bad ones count by their kind's place in the table.
+            kind = np.where(records.kind < 0, records.kind, rows.kind_of(records.kind))
+            counts.update(dict(zip(*(c.tolist() for c in np.unique(kind, return_counts=True)), strict=True)))
+            late_at_end += int(np.count_nonzero((records.kind == LATE) & (records.send_ms >= run.end_ms)))
+            if on_progress is not None:
+                on_progress(sender.sent)
+        sender.flush()
+    reasons: Counter[str] = Counter()
+    for place, kind_ in enumerate(kinds):
+        reasons[kind_.reason] += counts[place]
+    return Summary(
+        events=counts[ON_TIME] + counts[LATE],
+        late=counts[LATE],
+        late_at_end=late_at_end,
+        duplicates=counts[COPY],
+        bad={kind_.name: counts[place] for place, kind_ in enumerate(kinds) if counts[place]},
+        rejected={reason: count for reason, count in reasons.items() if count},
+        elapsed_s=time.monotonic() - began,
+        expected=None if counts[ON_TIME] + counts[LATE] < run.events else expected(run),
+        notes=run.notes,
+    )
+
+
+def _check_times(pipeline: Pipeline, topic: topics.Topic, start_ms: int, now_ms: int) -> None:
+    """Where Kafka's timestamps are the event times, the topic must leave and keep them."""
+    if pipeline.source.event_time != "kafka":
+        return
+    if topic.timestamp_type != "CreateTime":
+        raise SurecountError(
+            f"topic {topic.name!r} has message.timestamp.type={topic.timestamp_type}, so the broker would "
+            "replace the event times",
+            "set message.timestamp.type=CreateTime, or name a field as source.event_time",
+        )
+    retention = int(topic.config.get("retention.ms", -1))
+    if 0 <= retention < now_ms - start_ms:
+        raise SurecountError(
+            f"topic {topic.name!r} keeps records for {format_duration(retention)} (retention.ms), and the "
+            f"first event time is {format_duration(now_ms - start_ms)} ago: the broker would delete it",
+            "set retention.ms=-1, give a later --start, more --keys or fewer --events",
+        )
+
+
+class _Rows:
+    """Puts records into the columns that the producer takes: topic, value, key, partition, timestamp."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        layout: Layout,
+        kinds: tuple[bad.Kind, ...],
+        seed: int,
+        partitions: Mapping[str, int],
+    ) -> None:
+        self._layout = layout
+        self._kinds = kinds
+        self._seed = seed
+        self._topics = list(partitions)
+        self._partitions = np.array(list(partitions.values()), dtype=np.int64)
+        self._time_is_kafkas = pipeline.source.event_time == "kafka"
+        self._before_ms = min(pipeline.source.max_ahead, _FAR_MS)
+
+    def kind_of(self, number: Any) -> Any:
+        """The place in the table of kinds of each bad record, by its number."""
+        return (number + self._seed % len(self._kinds)) % len(self._kinds)
+
+    def of(self, records: Records) -> Iterator[tuple[str, bytes | None, bytes, int, int]]:
+        """One row a record. A key always goes to the same topic and partition, and all get as many."""
+        number = records.event % self._layout.plan.keys
+        topic = number % len(self._topics)
+        partition = number // len(self._topics) % self._partitions[topic]
+        values: list[bytes | None] = [*self._layout.values(records.event)]
+        for place in np.flatnonzero(records.kind >= 0).tolist():
+            kind = self._kinds[self.kind_of(int(records.kind[place]))]
+            values[place] = kind.sample(self._layout, int(records.event[place]))
+        return zip(
+            [self._topics[t] for t in topic.tolist()],
+            values,
+            self._layout.keys(records.event),
+            partition.tolist(),
+            self._timestamps(records).tolist(),
+            strict=True,
+        )
+
+    def _timestamps(self, records: Records) -> Any:
+        """Kafka timestamps in ms; 0 lets the client take the present."""
+        times = self._layout.plan.times(records.event)
+        if self._time_is_kafkas:
+            return times
+        # A job may let a wild event time advance its watermark as far as max_ahead over the Kafka
+        # timestamp. So far back, it makes no good event late, and the answers stay simple.
+        return np.where(records.kind >= 0, np.maximum(times - self._before_ms, 1), 0)
+
+
+def _paced(run: Plan, options: Options, sender: _Sender) -> Iterator[Records]:
+    """The records in slices: at once, or with a rate each when the clock has reached its send time."""
+    chances = Chances.of(options)
+    began = time.monotonic()
+    for records in stream(run, chances):
+        if options.rate is None:
+            yield from (records.cut(slice(i, i + _SLICE)) for i in range(0, len(records), _SLICE))
+            continue
+        # What is still held at the end need not wait any longer.
+        due = (np.minimum(records.send_ms, run.end_ms) - run.start_ms) / 1_000
+        first = 0
+        while first < len(records):
+            elapsed = time.monotonic() - began
+            last = min(first + _SLICE, int(np.searchsorted(due, elapsed, side="right")))
+            if last > first:
+                yield records.cut(slice(first, last))
+                first = last
+            else:
+                sender.poll(min(_POLL_S, max(_PACE_S, due[first] - elapsed)))
+                # Empty, so that an interrupt is seen while there is nothing to send.
+                yield records.cut(slice(0, 0))
+
+
+class _Sender:
+    """A producer that loses nothing silently: a record that is not delivered is a SurecountError."""
+
+    def __init__(self, kafka: Kafka, max_message_bytes: int) -> None:
+        self.sent = 0
+        self._failed = 0
+        self._reason = ""
+        config: dict[str, Any] = {
+            **_SPEED,
+            # A topic's limit is on whole batches.
+            "batch.size": min(512 * 1024, max_message_bytes),
+            **topics.client_config(kafka),
+            **_EXACT,
+            "on_delivery": self._on_failure,
+            "error_cb": self._on_error,
+        }
+        try:
+            self._producer = Producer(config, logger=topics.log)
+        except KafkaException as error:
+            raise SurecountError(f"kafka.properties don't go with an idempotent producer: {error}") from error
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed += 1
+            self._reason = self._reason or f"{error.str()} (topic {message.topic()})"
+
+    def _on_error(self, error: KafkaError) -> None:
+        # Other errors are retried, and end as failed deliveries if that is no use.
+        if error.fatal():
+            self._reason = self._reason or error.str()
+
+    def send(self, rows: Iterator[tuple[str, bytes | None, bytes, int, int]]) -> None:
+        """Hand rows over, waiting while the producer's memory is full."""
+        produce = self._producer.produce
+        for topic, value, key, partition, timestamp in rows:
+            while True:
+                try:
+                    produce(topic, value, key, partition, None, None, timestamp)
+                except BufferError:
+                    self.poll(_POLL_S)
+                except KafkaException as error:
+                    self._reason = self._reason or str(error)
+                    self._give_up()
+                else:
+                    break
+            self.sent += 1
+        self.poll(0)
+
+    def poll(self, timeout_s: float) -> None:
+        """Serve callbacks, for so long at most."""
+        self._producer.poll(timeout_s)
+        if self._reason:
+            self._give_up()
+
+    def flush(self) -> None:
+        """Wait until all is delivered; the producer's own time limit ends it."""
+        while self._producer.flush(_POLL_S):
+            self.poll(0)
+        self.poll(0)
+
+    def _give_up(self) -> None:
+        self._producer.purge()
+        # Nothing is left to send; this serves the callbacks, so that the number below is right.
+        self._producer.flush(_CALLBACKS_S)
+        raise SurecountError(
+            f"{self._failed:,} of {self.sent:,} records were not acknowledged by Kafka: {self._reason}",
+            "mend the cause, and start again with fresh topics: the answers hold for whole runs",
+        )
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into an event, so that counts stay right; the second one interrupts."""
+    seen = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+        seen.set()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

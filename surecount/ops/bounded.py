@@ -1,0 +1,41 @@
+"""Waiting for a submitted job: until it runs, or, where its input is bounded, until it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from surecount.errors import SurecountError
+from surecount.ops.flink import Flink
+from surecount.waiting import wait_until
+
+_START_TIMEOUT_S = 120.0
+
+
+def wait_until_running(flink: Flink, job_id: str) -> float:
+    """Seconds until every operator of the job runs; raises SurecountError with the JVM's cause."""
+    began = time.monotonic()
+
+    def running() -> bool:
+        if flink.state(job_id) in ("FAILED", "RESTARTING", "FAILING"):
+            raise SurecountError(f"the job fails: {flink.cause(job_id)}", exit_code=1)
+        return all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in flink.vertices(job_id))
+
+    wait_until(running, _START_TIMEOUT_S, "every operator of the job to run", poll_s=0.3)
+    return time.monotonic() - began
+
+
+def wait_for_end(flink: Flink, job_id: str, on_progress: Callable[[int], None]) -> float:
+    """Seconds until the job has finished, however long it takes; ``on_progress`` gets records read.
+
+    Raises SurecountError with the JVM's cause where it fails or is cancelled.
+    """
+    began = time.monotonic()
+    while True:
+        state = flink.state(job_id)
+        if state == "FINISHED":
+            return time.monotonic() - began
+        if state in ("FAILED", "CANCELED"):
+            raise SurecountError(f"the job is {state}: {flink.cause(job_id)}", exit_code=1)
+        on_progress(int(flink.vertices(job_id)[0]["metrics"]["read-records"]))
+        time.sleep(0.5)

@@ -1,0 +1,135 @@
+"""A live view of a pipeline: its job, its checkpoints, and windows as they close."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from surecount import topics
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.flink import Flink, Job
+
+_SHOWN_WINDOWS = 8
+
+
+@dataclass
+class ClosedWindows:
+    """What was seen of the results: per (aggregate, start) the keys and the count, the newest last."""
+
+    windows: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def add(self, value: bytes) -> None:
+        """Take in one result."""
+        result = json.loads(value)
+        entry = self.windows.setdefault((result["aggregate"], result["start"]), [0, 0])
+        entry[0] += 1
+        entry[1] += result["count"]
+
+    def newest(self, number: int) -> list[tuple[str, str, int, int]]:
+        """Aggregate, start, keys and count of the windows that closed last."""
+        rows = [(name, start, keys, count) for (name, start), (keys, count) in self.windows.items()]
+        return sorted(rows, key=lambda row: row[1])[-number:]
+
+    def forget_but(self, number: int) -> None:
+        """Keep only the newest windows."""
+        keep = {(name, start) for name, start, _, _ in self.newest(number)}
+        self.windows = {key: entry for key, entry in self.windows.items() if key in keep}
+
+
+class Watch:
+    """Looks at one pipeline's job and topics; use as a context manager."""
+
+    def __init__(self, pipeline: Pipeline, flink: Flink, job_name: str) -> None:
+        self._pipeline = pipeline
+        self._flink = flink
+        self._job_name = job_name
+        self._closed = ClosedWindows()
+        self._counts = {"corrections": 0, "rejects": 0}
+        self._progress: deque[tuple[float, int]] = deque(maxlen=6)
+        self._consumer = Consumer(
+            {
+                **topics.client_config(pipeline.kafka),
+                "group.id": f"surecount.{pipeline.name}.watch",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+
+    def __enter__(self) -> Self:
+        names = self._pipeline.topics.all
+        found = topics.offsets(self._pipeline.kafka, list(names))
+        self._consumer.assign([TopicPartition(t, p, high) for (t, p), (_, high) in found.items()])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def poll(self, seconds: float) -> None:
+        """Read what was committed, for so long."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            for message in self._consumer.consume(5000, min(left, 0.2)):
+                if error := message.error():
+                    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise SurecountError(f"topic {message.topic()} is gone")
+                    continue  # the client goes on by itself
+                self._take(message)
+        self._closed.forget_but(4 * _SHOWN_WINDOWS)
+
+    def _take(self, message: Any) -> None:
+        outputs = self._pipeline.topics
+        if message.topic() == outputs.results:
+            self._closed.add(message.value())
+        else:
+            kind = "corrections" if message.topic() == outputs.corrections else "rejects"
+            self._counts[kind] += 1
+
+    def view(self) -> RenderableType:
+        """What is known now, to be shown."""
+        try:
+            job = self._flink.running(self._job_name)
+            state = self._job(job) if job else Text(f"{self._job_name}: not running", style="yellow")
+        except SurecountError as error:  # a JobManager that restarts is worth watching
+            state = Text(error.message, style="yellow")
+        return Group(state, self._windows())
+
+    def _job(self, job: Job) -> RenderableType:
+        read = sum(v["metrics"]["read-records"] for v in self._flink.vertices(job.id)[:1])
+        self._progress.append((time.monotonic(), read))
+        (t0, n0), (t1, n1) = self._progress[0], self._progress[-1]
+        rate = max(0, n1 - n0) / (t1 - t0) if t1 > t0 else 0
+        found = self._flink.checkpoints(job.id)
+        last = found["latest"]["completed"]
+        restarts = found["counts"]["restored"]
+        style = "green" if job.state == "RUNNING" else "yellow"
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row("job", Text(f"{job.name} {job.state}", style=style), f"{restarts} restarts")
+        grid.add_row("read", f"{read:,} records since the last restart", f"{rate:,.0f}/s")
+        checkpoint = "none yet"
+        if last:
+            age = time.time() - last["latest_ack_timestamp"] / 1000
+            checkpoint = f"{found['counts']['completed']}, the last {age:.0f} s ago, {last['state_size']:,} bytes"
+        grid.add_row("checkpoints", checkpoint, "")
+        counts = self._counts
+        grid.add_row("seen here", f"{counts['corrections']:,} corrections, {counts['rejects']:,} rejects", "")
+        return grid
+
+    def _windows(self) -> RenderableType:
+        table = Table("aggregate", "window", title="windows that closed", title_justify="left")
+        table.add_column("keys", justify="right")
+        table.add_column("count", justify="right")
+        for name, start, keys, count in self._closed.newest(_SHOWN_WINDOWS):
+            table.add_row(name, start, f"{keys:,}", f"{count:,}")
+        return table

@@ -1,0 +1,59 @@
+"""What `surecount check` and `surecount new` write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from surecount import config, plan, templates
+from surecount.errors import SurecountError
+from surecount.ops.code import check_decode, package
+
+
+def test_the_plan_names_topics_aggregates_and_costs() -> None:
+    text = "\n".join(plan.lines(plan.plan(config.load(Path("examples/shop.toml")))))
+    for part in ("shop.orders", "shop.rejects", "per_country", "tax (decimal, scale 2)", "20 s", "5 s"):
+        assert part in text
+
+
+@pytest.mark.parametrize("function", ["decode", "decode_fast"])
+def test_the_templates_udf_is_found_shipped_and_works(tmp_path: Path, function: str) -> None:
+    file, _ = templates.write(tmp_path, "csv-one")
+    path = f"udfs.csv_one:{function}"
+    check_decode(file, path)
+    package(tmp_path / "code", file, path)
+    program = f"""
+from udfs.decode import Batch, Decoder
+from udfs.spec import *
+import numpy as np
+a = Aggregate("a", (Field("customer", "string"),), (Field("amount", "int"),), 1000)
+spec = Spec((a,), EventTime("ts"), 0, 1 << 20, 4, {path!r})
+columns, rejected = Decoder(spec)(Batch([b"5,ada,7", b"x,ada,7", b"6,bob,8"], np.full(3, 9)))
+print(sorted(zip(columns.time_ms.tolist(), columns.fields["amount"].to_pylist())), [r.reason for r in rejected])
+"""
+    # As on a worker: nothing but the shipped folder on the path.
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(tmp_path / "code")},
+        cwd=tmp_path / "code",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[(5, 7), (6, 8)] ['decode_failed']", done.stderr
+
+
+@pytest.mark.parametrize("path", ["udfs.nowhere:decode", "udfs.decode:nothing", "nowhere:decode", "udfs.decode:WIDE"])
+def test_a_decode_function_that_is_not_there_is_a_clear_error(tmp_path: Path, path: str) -> None:
+    with pytest.raises(SurecountError, match="source.decode"):
+        check_decode(tmp_path / "x.toml", path)
+
+
+def test_a_users_module_cannot_replace_ours(tmp_path: Path) -> None:
+    file, _ = templates.write(tmp_path, "mine")
+    (tmp_path / "udfs" / "decode.py").write_text("")
+    with pytest.raises(SurecountError, match="module of surecount's own"):
+        package(tmp_path / "code", file, "udfs.mine:decode")

@@ -1,0 +1,161 @@
+"""Which topics are created how, and which existing ones are refused. No broker is needed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from surecount import config
+from surecount.errors import SurecountError
+from surecount.topics import (
+    Cluster,
+    Topic,
+    check_names,
+    check_outputs,
+    client_config,
+    log,
+    wanted_outputs,
+    wanted_sources,
+)
+
+
+def pipeline(*, kafka: dict[str, Any] | None = None, **source: Any) -> config.Pipeline:
+    data = {
+        "name": "shop",
+        "kafka": kafka or {},
+        "source": {"topics": ["shop.orders", "shop.returns"], "event_time": {"field": "ts"}, **source},
+        "aggregate": [{"name": "a", "key": ["customer"], "window": "1 min"}],
+    }
+    return config.parse(data, "test")
+
+
+def cluster(*topics: Topic, brokers: int = 1) -> Cluster:
+    return Cluster(brokers, frozenset(t.name for t in topics), {t.name: t for t in topics})
+
+
+def topic(name: str, partitions: int = 1, **settings: str) -> Topic:
+    return Topic(name, partitions, 1, {name.replace("_", "."): value for name, value in settings.items()})
+
+
+@pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 1, "1"), (3, 3, "2"), (5, 3, "2")])
+def test_replicas_fit_the_brokers(brokers: int, replicas: int, in_sync: str) -> None:
+    shop = pipeline()
+    wanted = [*wanted_outputs(shop, cluster(brokers=brokers)), *wanted_sources(shop, 4, brokers)]
+    assert {(t.replicas, t.config["min.insync.replicas"]) for t in wanted} == {(replicas, in_sync)}
+
+
+def test_outputs_follow_the_largest_source() -> None:
+    orders = topic("shop.orders", 3, max_message_bytes="8388608")
+    wanted = wanted_outputs(pipeline(), cluster(orders, topic("shop.returns", 5)))
+    assert [t.name for t in wanted] == ["shop.results", "shop.corrections", "shop.rejects"]
+    assert {t.partitions for t in wanted} == {5}
+    assert {t.timestamp_type for t in wanted} == {"LogAppendTime"}
+    assert {t.config["cleanup.policy"] for t in wanted} == {"delete"}
+    assert wanted[2].max_message_bytes == (8 << 20) + (64 << 10)
+    # Twice the largest value that counts: a result holds its key twice.
+    assert wanted[0].max_message_bytes == wanted[1].max_message_bytes == 2 * (1 << 20) + (64 << 10)
+
+
+def test_outputs_of_sources_that_do_not_exist_yet() -> None:
+    wanted = wanted_outputs(pipeline(), cluster())
+    assert {t.partitions for t in wanted} == {1}
+    assert wanted[2].max_message_bytes == 1_048_588 + (64 << 10)
+
+
+def test_sources_keep_event_times_and_old_events() -> None:
+    by_field, by_kafka = wanted_sources(pipeline(), 4, 1), wanted_sources(pipeline(event_time="kafka"), 4, 1)
+    assert [t.name for t in by_field] == ["shop.orders", "shop.returns"]
+    assert {t.timestamp_type for t in (*by_field, *by_kafka)} == {"CreateTime"}
+    assert {t.max_message_bytes for t in by_field} == {8 << 20}
+    assert {t.partitions for t in by_field} == {4}
+    assert {t.config.get("retention.ms") for t in by_field} == {None}
+    assert {t.config.get("retention.ms") for t in by_kafka} == {"-1"}
+
+
+def test_outputs_as_they_are_created_pass() -> None:
+    shop = pipeline()
+    check_outputs(shop, cluster())
+    check_outputs(shop, cluster(*wanted_outputs(shop, cluster())))
+
+
+@pytest.mark.parametrize(
+    ("existing", "message", "setting"),
+    [
+        (
+            topic("shop.results", message_timestamp_type="CreateTime"),
+            "'shop.results' has message.timestamp.type=CreateTime",
+            "--entity-name shop.results --add-config message.timestamp.type=LogAppendTime",
+        ),
+        (
+            topic("shop.corrections", message_timestamp_type="LogAppendTime", cleanup_policy="compact,delete"),
+            "'shop.corrections' has cleanup.policy=compact,delete",
+            "--add-config cleanup.policy=delete",
+        ),
+        (
+            topic("shop.rejects", message_timestamp_type="LogAppendTime", max_message_bytes="1048588"),
+            "'shop.rejects' has max.message.bytes=1048588",
+            "--add-config max.message.bytes=1114124",
+        ),
+    ],
+)
+def test_outputs_that_would_lose_records_are_refused(existing: Topic, message: str, setting: str) -> None:
+    with pytest.raises(SurecountError) as caught:
+        check_outputs(pipeline(), cluster(existing))
+    assert message in caught.value.message
+    assert setting in caught.value.hint
+    assert "localhost:9092" in caught.value.hint
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(SurecountError) as caught:
+        check_outputs(pipeline(), cluster(topic("shop.results"), topic("shop.corrections")))
+    assert "shop.results" in caught.value.message
+    assert "shop.corrections" in caught.value.message
+
+
+def test_compacted_results_are_fine() -> None:
+    results = topic("shop.results", message_timestamp_type="LogAppendTime", cleanup_policy="compact")
+    check_outputs(pipeline(), cluster(results))
+
+
+def test_missing_sources_are_named_with_the_nearest() -> None:
+    names = frozenset({"shop.order", "shop.results", "other", "__consumer_offsets"})
+    with pytest.raises(SurecountError) as caught:
+        check_names(pipeline(), names)
+    first, second = caught.value.message.splitlines()
+    assert first.startswith("source topic 'shop.orders' does not exist; near: shop.order")
+    assert second.startswith("source topic 'shop.returns' does not exist; near: shop.order, shop.results")
+    assert "localhost:9092 (kafka.bootstrap_servers): other, shop.order, shop.results;" in caught.value.hint
+    assert "__consumer_offsets" not in str(caught.value)
+
+
+def test_sources_that_are_there_pass() -> None:
+    check_names(pipeline(), frozenset({"shop.orders", "shop.returns"}))
+
+
+def test_client_config_is_the_address_and_the_properties() -> None:
+    kafka = {"bootstrap_servers": "one:1,two:2", "properties": {"client.id": "me"}}
+    assert client_config(pipeline(kafka=kafka).kafka) == {"bootstrap.servers": "one:1,two:2", "client.id": "me"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max.request.size", "1", "'max.request.size': No such configuration property"),
+        ("sasl.jaas.config", "x", "'sasl.jaas.config': Java JAAS configuration is not supported"),
+        ("ssl.truststore.location", "/x", "'ssl.truststore.location': Java TrustStores are not supported"),
+        ("linger.ms", "soon", "'linger.ms': Invalid value"),
+        ("bootstrap.servers", "x:1", '"bootstrap.servers" is set elsewhere'),
+    ],
+)
+def test_properties_that_librdkafka_refuses_are_named(name: str, value: str, message: str) -> None:
+    shop = pipeline(kafka={"properties": {"client.id": "me", name: value}})
+    with pytest.raises(SurecountError) as caught:
+        client_config(shop.kafka)
+    assert f"kafka.properties: {message}" in caught.value.message
+
+
+def test_what_librdkafka_logs_is_not_printed_unasked() -> None:
+    assert any(isinstance(handler, logging.NullHandler) for handler in log.handlers)
