@@ -65,19 +65,19 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     decode = udf(DecodeAndCombine(pipeline.spec()), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_combine", decode)
     decoded = t.sql_query("""
-        SELECT k, v, headers, topic, `partition`, `offset`, kafka_time,
+        SELECT k, v, headers, topic, `partition`, `offset`,
                decode_and_combine(v, kafka_time) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)
     # As a DataStream once: two queries on the view would read Kafka and decode twice.
     return t.to_data_stream(
         t.sql_query("""
-        SELECT IF(d.reason IS NULL, CAST(NULL AS BYTES), k) AS k,
-               IF(d.reason IS NULL, CAST(NULL AS BYTES), v) AS v,
-               headers, topic, `partition`, `offset`, kafka_time,
-               d.pieces AS pieces, d.reason AS reason, d.detail AS detail
+        SELECT IF(d.rejected IS NULL, CAST(NULL AS BYTES), k) AS k,
+               IF(d.rejected IS NULL, CAST(NULL AS BYTES), v) AS v,
+               headers, topic, `partition`, `offset`,
+               d.pieces AS pieces, d.rejected AS rejected
         FROM with_decoded
-        WHERE d.pieces IS NOT NULL OR d.reason IS NOT NULL""")
+        WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
     )
 
 
@@ -96,8 +96,9 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
 
 
 _UNPACK = """
-    SELECT SPLIT_INDEX(line, CHR(9), 0), SPLIT_INDEX(line, CHR(9), 1)
-    FROM merged CROSS JOIN UNNEST(SPLIT(pack, CHR(10))) AS packed (line)
+    SELECT head || SPLIT_INDEX(line, CHR(9), 0) || key_tail,
+           head || SPLIT_INDEX(line, CHR(9), 0) || middle || SPLIT_INDEX(line, CHR(9), 1) || tail
+    FROM merged CROSS JOIN UNNEST(SPLIT(`lines`, CHR(10))) AS packed (line)
     WHERE kind = '{kind}'"""
 
 _REJECTS = f"""
@@ -105,14 +106,12 @@ _REJECTS = f"""
         'surecount.topic', ENCODE(topic, 'UTF-8'),
         'surecount.partition', ENCODE(CAST(`partition` AS STRING), 'UTF-8'),
         'surecount.offset', ENCODE(CAST(`offset` AS STRING), 'UTF-8'),
-        'surecount.timestamp', ENCODE(CAST(
-            TIMESTAMPDIFF(SECOND, TO_TIMESTAMP_LTZ(0, 3), kafka_time) * CAST(1000 AS BIGINT)
-            + EXTRACT(MILLISECOND FROM kafka_time) AS STRING), 'UTF-8'),
-        'surecount.reason', ENCODE(reason, 'UTF-8'),
-        'surecount.detail', ENCODE(detail, 'UTF-8'),
+        'surecount.timestamp', ENCODE(SPLIT_INDEX(rejected, CHR(9), 1), 'UTF-8'),
+        'surecount.reason', ENCODE(SPLIT_INDEX(rejected, CHR(9), 0), 'UTF-8'),
+        'surecount.detail', ENCODE(SPLIT_INDEX(rejected, CHR(9), 2), 'UTF-8'),
         'surecount.job', ENCODE('{{job}}', 'UTF-8'),
         'surecount.version', ENCODE('{__version__}', 'UTF-8')])
-    FROM decoded WHERE reason IS NOT NULL"""
+    FROM decoded WHERE rejected IS NOT NULL"""
 
 
 def _configuration(pipeline: Pipeline) -> Configuration:

@@ -16,21 +16,21 @@ from udfs import results
 from udfs.combine import combine, pack, split_by_bucket, unpack
 from udfs.decode import Batch, Decoder
 from udfs.spec import Spec
-from udfs.window_log import WindowLog
+from udfs.window_log import Merged, WindowLog
 
 RESULT = "result"
 CORRECTION = "correction"
 
-DECODED = "ROW<pieces BYTES, reason STRING, detail STRING>"
+DECODED = "ROW<pieces BYTES, rejected STRING>"
 SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
-MERGED = Types.ROW_NAMED(["kind", "pack"], [Types.STRING(), Types.STRING()])
+MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 
 
 class DecodeAndCombine(ScalarFunction):
     """One Arrow batch of records in, as many rows out.
 
-    A rejected record has its reason in its own row, beside its original bytes; the first accepted one
-    carries all partials of the batch; the others are null.
+    A rejected record has reason, Kafka timestamp and detail in its own row, beside its original bytes; the
+    first accepted one carries all partials of the batch; the others are null.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -44,12 +44,12 @@ class DecodeAndCombine(ScalarFunction):
         batch = Batch(values.tolist(), kafka_ms)
         columns, rejected = self._decode(batch)
         rows = len(values)
-        pieces, reason, detail = (np.full(rows, None, object) for _ in range(3))
+        pieces, reasons = np.full(rows, None, object), np.full(rows, None, object)
         if len(columns.rows):
             pieces[columns.rows[0]] = pack(combine(columns, self._spec))
         for record in rejected:
-            reason[record.row], detail[record.row] = record.reason, record.detail
-        return pd.DataFrame({"pieces": pieces, "reason": reason, "detail": detail})
+            reasons[record.row] = f"{record.reason}\t{kafka_ms[record.row]}\t{record.detail}"
+        return pd.DataFrame({"pieces": pieces, "rejected": reasons})
 
 
 class SplitByBucket(FlatMapFunction):
@@ -78,13 +78,11 @@ class Windows(KeyedProcessFunction):
         for time in appended.timers:
             timers.register_event_time_timer(time)
         for late in appended.late:
-            for pack_ in results.packs(late):
-                yield Row(CORRECTION, pack_)
+            yield from _rows(CORRECTION, late)
 
     def on_timer(self, timestamp: int, _context: Any) -> Iterator[Row]:
         for closed in self._log.close(timestamp):
-            for pack_ in results.packs(closed):
-                yield Row(RESULT, pack_)
+            yield from _rows(RESULT, closed)
 
     # The window log's store, for the current key.
 
@@ -103,3 +101,8 @@ class Windows(KeyedProcessFunction):
 
     def remove_segment(self, name: str) -> None:
         self._segments.remove(name)
+
+
+def _rows(kind: str, merged: Merged) -> Iterator[Row]:
+    for pack_ in results.packs(merged):
+        yield Row(kind, pack_.head, pack_.key_tail, pack_.middle, pack_.tail, pack_.lines)

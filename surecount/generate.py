@@ -250,7 +250,9 @@ class _Sender:
         try:
             self._producer = Producer(config, logger=topics.log)
         except KafkaException as error:
-            raise SurecountError(f"kafka.properties don't go with an idempotent producer: {error}") from error
+            raise SurecountError(
+                f"kafka.properties don't go with an idempotent producer: {topics.reason(error)}"
+            ) from error
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -272,7 +274,7 @@ class _Sender:
                 except BufferError:
                     self.poll(_POLL_S)
                 except KafkaException as error:
-                    self._reason = self._reason or str(error)
+                    self._reason = self._reason or topics.reason(error)
                     self._give_up()
                 else:
                     break

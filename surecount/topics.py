@@ -202,8 +202,7 @@ def _accepted(items: tuple[tuple[str, str], ...]) -> None:
     refused = _refusal(dict(items))
     if refused is None:
         return
-    alone = ((name, _refusal({name: value})) for name, value in items[1:])
-    name = next((name for name, reason in alone if reason is not None), None)
+    name = next((name for name, value in items[1:] if _refusal({name: value}) is not None), None)
     raise SurecountError(
         f"kafka.properties{'' if name is None else f': {name!r}'}: {refused}",
         f"these are librdkafka's names, not the Java client's: {_PROPERTIES}",
@@ -214,11 +213,12 @@ def _refusal(config: dict[str, str]) -> str | None:
     try:
         AdminClient(dict(config), logger=log)
     except KafkaException as error:
-        return _text(error)
+        return reason(error)
     return None
 
 
-def _text(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What librdkafka says in an error, without its code."""
     cause = error.args[0] if error.args else None
     return str(cause.str()) if isinstance(cause, KafkaError) else str(error)
 
@@ -319,12 +319,12 @@ class _Admin:
             KafkaError._ALL_BROKERS_DOWN,
             KafkaError._RESOLVE,
         ):
-            why = self._reasons[-1] if self._reasons else _text(error)
+            why = self._reasons[-1] if self._reasons else reason(error)
             return SurecountError(
                 f"no Kafka broker answers at {address}: {why}",
                 "start it (`surecount up` starts one here), or mend the address",
             )
-        return SurecountError(f"{failure}, at {address}: {_text(error)}")
+        return SurecountError(f"{failure}, at {address}: {reason(error)}")
 
 
 def describe(pipeline: Pipeline) -> Cluster:

@@ -134,9 +134,9 @@ class Decoder:
         if time.path is None:
             time_ms = kafka_ms[rows]
         elif time.unit == "rfc3339":
-            time_ms = _rfc3339_column(table.column(0), good)
+            time_ms = _rfc3339_column(_column(table, self._spec.fields[0]), good)
         else:
-            raw = table.column(0).fill_null(0).to_numpy()
+            raw = _column(table, self._spec.fields[0]).fill_null(0).to_numpy(zero_copy_only=False)
             numerator, denominator = times.UNITS_PER_MS[time.unit]
             good &= np.abs(raw) <= np.iinfo(np.int64).max // numerator
             time_ms = raw * numerator // denominator
@@ -301,7 +301,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _rfc3339_column(column: pa.ChunkedArray, good: npt.NDArray[np.bool_]) -> Int64s:
+def _rfc3339_column(column: pa.Array, good: npt.NDArray[np.bool_]) -> Int64s:
     time_ms = np.full(len(column), -1, np.int64)
     for row, text in enumerate(column.to_pylist()):
         if good[row]:

@@ -29,4 +29,5 @@ class RejectedError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        # One line without tabs, so that it travels in a column beside others.
+        self.detail = " ".join(detail.split())

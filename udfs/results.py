@@ -1,12 +1,14 @@
 """Results and corrections as the JSON of docs/records.md, packed by the thousand.
 
-A pack is one text: records by line feed, key and value by tab. JSON escapes both inside strings, so the
-JVM can take a pack apart without reading it.
+What all keys of a window share leaves Python once; the JVM puts each record together. A pack's text has
+one key a line: the key's JSON, a tab, and what the value has beyond the shared parts. JSON escapes line
+feeds and tabs inside strings, so the JVM can take a pack apart without reading it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import orjson
 
@@ -17,53 +19,71 @@ from udfs.window_log import Merged
 PACK_RECORDS = 2000
 
 
-def lines(merged: Merged) -> Iterator[str]:
-    """``key TAB value`` for each key of a window."""
-    aggregate = merged.aggregate
+@dataclass(frozen=True)
+class Pack:
+    """Up to :data:`PACK_RECORDS` records of one window.
+
+    With a line's two parts ``key`` and ``rest``, a record's key is ``head + key + key_tail``, its value
+    ``head + key + middle + rest + tail``.
+    """
+
+    head: str
+    key_tail: str
+    middle: str
+    tail: str
+    lines: str
+
+    def records(self) -> Iterator[tuple[str, str]]:
+        """Keys and values, put together as the JVM does it."""
+        for line in self.lines.split("\n"):
+            key, _, rest = line.partition("\t")
+            yield f"{self.head}{key}{self.key_tail}", f"{self.head}{key}{self.middle}{rest}{self.tail}"
+
+
+def packs(merged: Merged) -> Iterator[Pack]:
+    """All keys of a window."""
     start, end = times.to_rfc3339(merged.start), times.to_rfc3339(merged.end)
-    head = f'{{"aggregate":"{aggregate.name}","key":'
+    head = f'{{"aggregate":"{merged.aggregate.name}","key":'
+    key_tail = f',"start":"{start}"}}'
+    middle = f',"start":"{start}","end":"{end}","count":'
     tail = "}" if merged.late_by_ms is None else f',"late_by_ms":{merged.late_by_ms}}}'
-    count = merged.partial.column("count").to_pylist()
-    for key, n, total in zip(_keys(merged), count, _sums(merged), strict=True):
-        common = f'{head}{key},"start":"{start}"'
-        yield f'{common}}}\t{common},"end":"{end}","count":{n},"sum":{total}{tail}'
-
-
-def packs(merged: Merged) -> Iterator[str]:
-    """The lines, up to :data:`PACK_RECORDS` in a text."""
-    pack: list[str] = []
-    for line in lines(merged):
-        pack.append(line)
-        if len(pack) == PACK_RECORDS:
-            yield "\n".join(pack)
-            pack = []
-    if pack:
-        yield "\n".join(pack)
+    counts = merged.partial.column("count").to_pylist()
+    lines = [
+        f'{key}\t{count},"sum":{total}' for key, count, total in zip(_keys(merged), counts, _sums(merged), strict=True)
+    ]
+    for at in range(0, len(lines), PACK_RECORDS):
+        yield Pack(head, key_tail, middle, tail, "\n".join(lines[at : at + PACK_RECORDS]))
 
 
 def _keys(merged: Merged) -> Iterator[str]:
-    names = [orjson.dumps(field.path).decode() for field in merged.aggregate.key]
-    columns = [merged.partial.column(f"k{i}").to_pylist() for i in range(len(names))]
-    if len(names) == 1:
-        return (f"{{{names[0]}:{orjson.dumps(value).decode()}}}" for value in columns[0])
-    return (
-        "{" + ",".join(f"{n}:{orjson.dumps(v).decode()}" for n, v in zip(names, row, strict=True)) + "}"
-        for row in zip(*columns, strict=True)
+    return _objects(
+        [field.path for field in merged.aggregate.key],
+        [
+            [orjson.dumps(value).decode() for value in merged.partial.column(f"k{i}").to_pylist()]
+            for i in range(len(merged.aggregate.key))
+        ],
+        merged.partial.num_rows,
     )
 
 
 def _sums(merged: Merged) -> Iterator[str]:
     fields = merged.aggregate.sums
-    if not fields:
-        return ("{}" for _ in range(merged.partial.num_rows))
-    names = [orjson.dumps(field.path).decode() for field in fields]
     columns = [
         [_number(value, field) for value in column]
         for field, column in zip(fields, partials.sums(merged.partial, merged.aggregate), strict=True)
     ]
-    return (
-        "{" + ",".join(f"{n}:{v}" for n, v in zip(names, row, strict=True)) + "}" for row in zip(*columns, strict=True)
-    )
+    return _objects([field.path for field in fields], columns, merged.partial.num_rows)
+
+
+def _objects(names: list[str], columns: list[list[str]], rows: int) -> Iterator[str]:
+    """A JSON object for each row, of names and of columns that are JSON already."""
+    if not names:
+        return ("{}" for _ in range(rows))
+    names = [orjson.dumps(name).decode() for name in names]
+    if len(names) == 1:
+        return (f"{{{names[0]}:{value}}}" for value in columns[0])
+    template = "{{" + ",".join(f"{name}:{{}}" for name in names) + "}}"
+    return (template.format(*row) for row in zip(*columns, strict=True))
 
 
 def _number(value: int, field: Field) -> str:

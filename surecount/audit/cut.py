@@ -20,7 +20,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from surecount.audit.reader import Place, TopicReader, client_config
+from surecount.audit.pacing import Place
+from surecount.audit.reader import TopicReader, client_config
 from surecount.errors import SurecountError
 from surecount.waiting import wait_until
 
@@ -94,21 +95,20 @@ def _bounded_cut(cluster: _Cluster, timeout_s: float) -> Cut:
 
 def _running_cut(cluster: _Cluster, pipeline: Pipeline, timeout_s: float) -> Cut:
     first = cluster.sample()
-    samples = [first]
+    samples: list[Sample] = []
     # A job that makes a checkpoint every second never stands still for a whole second.
     settled_s = min(_SETTLED_S, max(0.1, pipeline.checkpoint.interval / 3_000))
 
     def settle() -> Cut | None:
-        last, now = samples[-1], cluster.sample()
-        samples[:] = [now]
-        if (now.committed, now.output_stable) != (last.committed, last.output_stable) or last is first:
+        now = cluster.sample()
+        samples.append(now)
+        last = samples[-2] if len(samples) > 1 else None
+        if last is None or (now.committed, now.output_stable) != (last.committed, last.output_stable):
             return None
         if not now.committed:
             if now.pending():
                 return None
-            note = (
-                f"group {pipeline.group_id} has no offsets (no checkpoint yet?): all of the input is counted"
-            )
+            note = f"group {pipeline.group_id} has no offsets (no checkpoint yet?): all of the input is counted"
             return _cut(now, now.source_stable, quiet=False, notes=[note])
         if now.source_end != first.source_end:
             return _cut(now, now.read_through(), quiet=False, notes=[])

@@ -68,7 +68,8 @@ def fast_way(spec: Spec) -> FastWay:
             return None
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         for column, allowed in zip(columns, types, strict=True):
-            if not allowed.issuperset(map(type, column)):
+            kinds = list(map(type, column))
+            if sum(map(kinds.count, allowed)) != len(kinds):
                 return None
         times_ms = to_times(columns, timestamps_ms)
         if times_ms is None or min(times_ms) < 0 or max(times_ms) > rules.MAX_EVENT_TIME_MS:
@@ -83,9 +84,7 @@ def fast_way(spec: Spec) -> FastWay:
                     return None
         elif time_is_field:
             return found
-        return (
-            list(zip(*columns, strict=True)) if time_is_field else list(zip(times_ms, *columns, strict=True))
-        )
+        return list(zip(*columns, strict=True)) if time_is_field else list(zip(times_ms, *columns, strict=True))
 
     return rows
 

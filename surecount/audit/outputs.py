@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -69,10 +70,10 @@ class OutputReader:
         record = _load(value, "value")
         if tuple(record) != names:
             raise MalformedError(f"its value has the fields {list(record)} instead of {list(names)}")
-        if _dump({name: record[name] for name in names[:3]}) != key:
-            identity = _load(key, "key")
-            if list(identity.items()) != [(name, record[name]) for name in names[:3]]:
-                raise MalformedError("its key does not say the same as its value")
+        identity = {name: record[name] for name in names[:3]}
+        # Texts are compared, since dicts are equal in any order.
+        if _dump(identity) != key and json.dumps(_load(key, "key")) != json.dumps(identity):
+            raise MalformedError("its key does not say the same as its value")
         index = self._indexes.get(record["aggregate"]) if isinstance(record["aggregate"], str) else None
         if index is None:
             raise UnknownAggregateError(str(record["aggregate"]))

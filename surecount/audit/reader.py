@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from surecount.audit.pacing import Pacer, Place, Run
 from surecount.errors import SurecountError
 
 if TYPE_CHECKING:
     from surecount.config import Kafka
 
-Place = tuple[str, int]
-"""A topic and a partition."""
 Ranges = Mapping[Place, tuple[int, int]]
 """The offsets to read of each partition: the first, and the one after the last."""
 
 _QUEUE_KIB = 64 * 1024
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH = 10_000
-
-
-class Run(NamedTuple):
-    """Records of one partition in their order; at least one."""
-
-    place: Place
-    messages: list[Message]
+_MAX_HELD_BYTES = 64 << 20
 
 
 # The client's types let these be None, which they are before a message is sent and never after.
+_TOPIC: Callable[[Message], str] = Message.topic  # type: ignore[assignment]
+_PARTITION: Callable[[Message], int] = Message.partition  # type: ignore[assignment]
+
+
 def _place(message: Message) -> Place:
-    return message.topic(), message.partition()  # type: ignore[return-value]
+    return _TOPIC(message), _PARTITION(message)
 
 
-def _offset(message: Message) -> int:
+def offset_of(message: Message) -> int:
+    """The offset of a record that was read."""
     return message.offset()  # type: ignore[return-value]
 
 
@@ -58,6 +56,8 @@ def open_consumer(kafka: Kafka, **settings: object) -> Consumer:
         "enable.partition.eof": True,
         # By default the fetcher rests for a second whenever its queue is full.
         "fetch.queue.backoff.ms": 2,
+        # A partition that is resumed waits for the broker's answer about those that are at their end.
+        "fetch.wait.max.ms": 10,
         "queued.max.messages.kbytes": _QUEUE_KIB,
         **settings,
     }
@@ -70,16 +70,15 @@ def open_consumer(kafka: Kafka, **settings: object) -> Consumer:
 
 
 class TopicReader:
-    """Reads ``ranges`` once. A partition whose clock is more than ``spread_ms`` ahead of the slowest one
-    waits for it; clocks are told by ``advance``. It is a context manager."""
+    """Reads ``ranges`` once. What comes of a partition whose clock is more than ``spread_ms`` ahead of the
+    slowest one is held back; clocks are told by ``advance``. It is a context manager."""
 
     def __init__(self, kafka: Kafka, ranges: Ranges, *, spread_ms: int, timeout_s: float) -> None:
         self._ranges = ranges
         self._positions = {place: start for place, (start, _) in ranges.items()}
         self._unfinished = {place for place, (start, end) in ranges.items() if start < end}
-        self._clocks: dict[Place, int] = {}
-        self._paused: set[Place] = set()
-        self._spread_ms = spread_ms
+        self._pacer = Pacer(self._unfinished, spread_ms)
+        self._paused: frozenset[Place] = frozenset()
         self._timeout_s = timeout_s
         self._idle_s = 0.0
         self._want = 500
@@ -100,8 +99,8 @@ class TopicReader:
 
     @property
     def done(self) -> bool:
-        """True when every range is read."""
-        return not self._unfinished
+        """True when every range is read and given out."""
+        return not self._unfinished and not self._pacer.held
 
     @property
     def offsets_read(self) -> int:
@@ -110,36 +109,50 @@ class TopicReader:
 
     @property
     def clock(self) -> int | None:
-        """The clock of the slowest unfinished partition; None where none has told one."""
-        return min((self._clocks[p] for p in self._unfinished if p in self._clocks), default=None)
+        """The clock of the slowest partition that is not done; None where none has told one."""
+        return self._pacer.clock
 
     def advance(self, place: Place, clock_ms: int) -> None:
-        """Set a partition's clock, unless it is there already."""
-        self._clocks[place] = max(clock_ms, self._clocks.get(place, clock_ms))
+        """Set a partition's clock; it may go back."""
+        self._pacer.advance(place, clock_ms)
 
     def poll(self, wait_s: float = 0.1) -> list[Run]:
-        """The next records, of at least one partition, or none after ``wait_s`` seconds.
+        """The next records, or none: after ``wait_s`` seconds, or where others have to come first.
 
         SurecountError where the broker refuses, or nothing came for ``timeout_s`` seconds of waiting.
         """
-        self._let_slowest_catch_up()
-        began = time.monotonic()
-        messages = self._consumer.consume(self._want, wait_s)
-        before = len(self._unfinished)
-        runs = self._runs(messages)
+        if (run := self._pacer.release()) is not None:
+            return [run]
+        began, before = time.monotonic(), len(self._unfinished)
+        runs = self._runs(self._consumer.consume(self._want, wait_s))
         if runs or len(self._unfinished) < before:
             self._idle_s = 0.0
         else:
             self._idle_s += time.monotonic() - began
             if self._idle_s > self._timeout_s and self._unfinished:
                 raise self._stalled()
-        return runs
+        admitted = self._pacer.admit(runs)
+        self._limit_held()
+        return admitted
+
+    def _limit_held(self) -> None:
+        """Stop fetching what would have to be held, when much is.
+
+        A pause throws away what the client has fetched, and it takes up to a second to resume.
+        """
+        held = self._pacer.held
+        if back := self._paused - held:
+            self._consumer.resume([TopicPartition(*place) for place in back & self._unfinished])
+        more = held & self._unfinished if self._pacer.held_bytes > _MAX_HELD_BYTES else frozenset[Place]()
+        if ahead := more - self._paused:
+            self._consumer.pause([TopicPartition(*place) for place in ahead])
+        self._paused = (self._paused & held) | ahead
 
     def _runs(self, messages: list[Message]) -> list[Run]:
         runs: list[Run] = []
         size = count = first = 0
-        for place, group in groupby(map(_place, messages)):
-            length = sum(1 for _ in group)
+        for place, group in groupby(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)):
+            length = len(list(group))
             run = messages[first : first + length]
             first += length
             if any(map(Message.error, run)):
@@ -147,9 +160,9 @@ class TopicReader:
             if not run:
                 continue
             end = self._ranges[place][1]
-            last = _offset(run[-1])
+            last = offset_of(run[-1])
             if last >= end:
-                run = [message for message in run if _offset(message) < end]
+                run = [message for message in run if offset_of(message) < end]
             self._reach(place, last + 1)
             if run:
                 runs.append(Run(place, run))
@@ -166,7 +179,7 @@ class TopicReader:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             # What is left up to the end may be transaction markers and aborted records.
-            self._reach(_place(message), _offset(message))
+            self._reach(_place(message), offset_of(message))
         elif error.retriable():
             self._note(error)
         else:
@@ -178,22 +191,7 @@ class TopicReader:
         self._positions[place] = max(position, self._positions[place])
         if position >= self._ranges[place][1] and place in self._unfinished:
             self._unfinished.discard(place)
-            self._paused.discard(place)
             self._consumer.pause([TopicPartition(*place)])
-
-    def _let_slowest_catch_up(self) -> None:
-        slowest = self.clock
-        if slowest is None:
-            return
-        known = [place for place in self._unfinished if place in self._clocks]
-        # A pause throws away what was fetched, so a partition that waits does so for a while.
-        ahead = {p for p in known if self._clocks[p] > slowest + self._spread_ms} - self._paused
-        back = {p for p in self._paused if self._clocks[p] <= slowest + self._spread_ms // 2}
-        if ahead:
-            self._consumer.pause([TopicPartition(*place) for place in ahead])
-        if back:
-            self._consumer.resume([TopicPartition(*place) for place in back])
-        self._paused = (self._paused | ahead) - back
 
     def _stalled(self) -> SurecountError:
         pending = ", ".join(
@@ -201,6 +199,4 @@ class TopicReader:
             for place in sorted(self._unfinished)
         )
         seen = f"; the client's last error: {self._last_error}" if self._last_error else ""
-        return SurecountError(
-            f"no records came for {self._timeout_s:g} s, and these are pending: {pending}{seen}"
-        )
+        return SurecountError(f"no records came for {self._timeout_s:g} s, and these are pending: {pending}{seen}")

@@ -1,23 +1,26 @@
-"""One reading of input and outputs side by side, and a second one that looks closer where they differ."""
+"""Reading input and outputs side by side, once for the books, and once more where they differ."""
 
 from __future__ import annotations
 
+import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from operator import itemgetter
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 from confluent_kafka import Message
 
-from surecount.audit import exact, times
+from surecount.audit.accounts import Accounts, FirstReading, SecondReading
 from surecount.audit.cut import Cut
-from surecount.audit.ledger import AggregateLedger, Closing, Total, WindowRecount
-from surecount.audit.outputs import Found, MalformedError, OutputReader, UnknownAggregateError
-from surecount.audit.reader import Place, Run, TopicReader
-from surecount.audit.rejects import Reject, RejectLedger, RejectRecount, digest, parse_reject
-from surecount.audit.report import NAMED, Amount, Books, Difference, Kind, Report
-from surecount.audit.rules import Row
-from surecount.audit.truth import AggregatePlan, Key, Truth
+from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
+from surecount.audit.pacing import Place, Run
+from surecount.audit.reader import Ranges, TopicReader, offset_of
+from surecount.audit.rejects import CHUNK, ChunkId, Reject, digest, parse_reject
+from surecount.audit.report import NAMED, Report
+from surecount.audit.truth import Truth
 
 if TYPE_CHECKING:
     from surecount.config import Pipeline
@@ -25,117 +28,169 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-class Accounts(Protocol):
-    """What one reading fills."""
+class Reader(Protocol):
+    """What a reading needs of a ``TopicReader``, which says more."""
 
-    def accept(self, rows: list[Row]) -> None:
-        """Accepted input records."""
+    def __enter__(self) -> Self: ...
 
-    def reject(self, reject: Reject) -> None:
-        """A rejected input record."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
-    def result(self, found: Found, place: Place, offset: int) -> None:
-        """A result."""
+    @property
+    def done(self) -> bool: ...
 
-    def correction(self, found: Found) -> None:
-        """A correction."""
+    @property
+    def offsets_read(self) -> int: ...
 
-    def find_reject(self, reject: Reject) -> None:
-        """A record of the rejects topic."""
+    @property
+    def clock(self) -> int | None: ...
 
-    def malformed(self, where: str, detail: str) -> None:
-        """An output that can't be read."""
+    def advance(self, place: Place, clock_ms: int) -> None: ...
 
-    def unknown(self, aggregate: str) -> None:
-        """An output of an aggregate that the pipeline doesn't have."""
+    def poll(self) -> list[Run]: ...
 
 
-class FirstReading:
-    """The books of all aggregates, in memory for what is open."""
+class Recount:
+    """The readings of one pipeline. ``open_reader`` opens other readers than those of Kafka, for tests."""
 
-    def __init__(self, plans: tuple[AggregatePlan, ...]) -> None:
-        self.ledgers = [AggregateLedger(plan) for plan in plans]
-        self.rejects = RejectLedger()
-        self.reasons: Counter[str] = Counter()
-        self.unknown_aggregates: Counter[str] = Counter()
-        self.differences: dict[Kind, list[Difference]] = {}
-        self.counts: Counter[Kind] = Counter()
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        timeout_s: float,
+        on_progress: Progress | None = None,
+        open_reader: Callable[[Ranges], Reader] | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._timeout_s = timeout_s
+        self._open_reader = open_reader or self._open_topics
+        self._on_progress = on_progress
+        self._truth = Truth(pipeline)
+        self._outputs = OutputReader(self._truth.plans)
+        windows = [plan.window_ms for plan in self._truth.plans]
+        # Results follow the input by a window and the disorder that is waited for.
+        self._spread_ms: int = max(windows) + pipeline.source.out_of_orderness
 
-    def accept(self, rows: list[Row]) -> None:
-        for ledger in self.ledgers:
-            ledger.add_rows(rows)
-
-    def reject(self, reject: Reject) -> None:
-        self.rejects.expect(reject)
-        self.reasons[reject.reason] += 1
-
-    def result(self, found: Found, place: Place, offset: int) -> None:
-        ledger = self.ledgers[found.aggregate]
-        disorder = ledger.add_result(found, place[1])
-        if disorder is not None:
-            details = {
-                "doubled": "the result of this window stands twice",
-                "out_of_order": "this result comes after that of a later window: doubled, or out of order",
-            }
-            name = _name_window(ledger.plan, found.start, found.key)
-            self._differ(Difference(disorder, details[disorder], f"{place[0]}-{place[1]}@{offset}", **name))
-
-    def correction(self, found: Found) -> None:
-        self.ledgers[found.aggregate].add_correction(found)
-
-    def find_reject(self, reject: Reject) -> None:
-        self.rejects.find(reject)
-
-    def malformed(self, where: str, detail: str) -> None:
-        self._differ(Difference("malformed", detail, where))
-
-    def unknown(self, aggregate: str) -> None:
-        self.unknown_aggregates[aggregate] += 1
-
-    def _differ(self, difference: Difference) -> None:
-        self.counts[difference.kind] += 1
-        named = self.differences.setdefault(difference.kind, [])
-        if len(named) < NAMED:
-            named.append(difference)
-
-
-class SecondReading:
-    """The whole truth about some windows and some chunks of rejects."""
-
-    def __init__(self, first: FirstReading, closings: list[Closing]) -> None:
-        self.windows = [
-            WindowRecount(ledger.plan, closing.uneven)
-            for ledger, closing in zip(first.ledgers, closings, strict=True)
+    def report(self, cut: Cut, *, bounded: bool) -> Report:
+        """Read all of ``cut``, and what differs once more."""
+        began = time.monotonic()
+        first = FirstReading(self._truth.plans)
+        self._read(cut, first)
+        seconds = time.monotonic() - began
+        closings = first.close(bounded=bounded)
+        uneven_windows = sum(closing.uneven_count for closing in closings)
+        uneven_chunks = first.rejects.uneven()
+        differences = [difference for named in first.differences.values() for difference in named]
+        count = sum(first.counts.values())
+        if uneven_windows or uneven_chunks:
+            second = SecondReading(first, closings)
+            self._read(cut if uneven_windows else self._only_chunks(cut, uneven_chunks), second)
+            windows, rejects = second.windows_that_differ(), second.rejects_that_differ()
+            differences = windows[:NAMED] + rejects[:NAMED] + differences
+            count += uneven_windows - second.recounted + len(windows)
+            count += max(len(rejects), len(uneven_chunks))
+        notes = [
+            f"{count:,} outputs are of aggregate {name!r}, which the pipeline doesn't have; they are not audited"
+            for name, count in sorted(first.unknown_aggregates.items())
         ]
-        self.rejects = RejectRecount(first.rejects.uneven())
+        return Report(
+            pipeline=self._pipeline.name,
+            books=first.books(closings),
+            differences=tuple(differences),
+            difference_count=count,
+            rejected_by_reason=dict(sorted(first.reasons.items())),
+            notes=(*cut.notes, *notes),
+            seconds=seconds,
+        )
 
-    def accept(self, rows: list[Row]) -> None:
-        for recount in self.windows:
-            recount.add_rows(rows)
+    def _only_chunks(self, cut: Cut, chunks: list[ChunkId]) -> Cut:
+        sources = {}
+        for place, (begin, end) in cut.sources.items():
+            wanted = [number for topic, partition, number in chunks if (topic, partition) == place]
+            if wanted:
+                sources[place] = (max(begin, min(wanted) * CHUNK), min(end, (max(wanted) + 1) * CHUNK))
+        rejects = self._pipeline.topics.rejects
+        outputs = {place: offsets for place, offsets in cut.outputs.items() if place[0] == rejects}
+        return replace(cut, sources=sources, outputs=outputs)
 
-    def reject(self, reject: Reject) -> None:
-        self.rejects.expect(reject)
+    def _read(self, cut: Cut, accounts: Accounts) -> None:
+        total = sum(end - begin for begin, end in (*cut.sources.values(), *cut.outputs.values()))
+        with (
+            _rare_garbage_collection(),
+            self._open_reader(cut.sources) as sources,
+            self._open_reader(cut.outputs) as outputs,
+        ):
+            while not (sources.done and outputs.done):
+                if self._sources_first(sources, outputs):
+                    for run in sources.poll():
+                        sources.advance(run.place, self._take_input(run, accounts))
+                else:
+                    for run in outputs.poll():
+                        if (clock := self._take_outputs(run, accounts)) is not None:
+                            outputs.advance(run.place, clock)
+                if self._on_progress is not None:
+                    self._on_progress(sources.offsets_read + outputs.offsets_read, total)
 
-    def result(self, found: Found, place: Place, offset: int) -> None:  # noqa: ARG002
-        self.windows[found.aggregate].add_output(found)
+    def _open_topics(self, ranges: Ranges) -> Reader:
+        kafka = self._pipeline.kafka
+        return TopicReader(kafka, ranges, spread_ms=self._spread_ms, timeout_s=self._timeout_s)
 
-    def correction(self, found: Found) -> None:
-        self.windows[found.aggregate].add_output(found)
+    def _sources_first(self, sources: Reader, outputs: Reader) -> bool:
+        """The input goes ahead in event time, by as much as results need to follow."""
+        if sources.done or outputs.done:
+            return not sources.done
+        ahead, behind = sources.clock, outputs.clock
+        if ahead is None or behind is None:
+            return ahead is None
+        return ahead <= behind + self._spread_ms
 
-    def find_reject(self, reject: Reject) -> None:
-        self.rejects.find(reject)
+    def _take_input(self, run: Run, accounts: Accounts) -> int:
+        """Judge input records; returns the event time of one in their middle: not of an outlier."""
+        values = list(map(Message.value, run.messages))
+        timestamps = list(map(itemgetter(1), map(Message.timestamp, run.messages)))
+        verdicts = self._truth.judge_all(values, timestamps)
+        rows = [verdict for verdict in verdicts if type(verdict) is tuple]
+        accounts.accept(rows)
+        if len(rows) < len(verdicts):
+            for message, value, verdict in zip(run.messages, values, verdicts, strict=True):
+                if isinstance(verdict, str):
+                    content = digest(message.key(), value)
+                    accounts.reject(Reject(*run.place, offset_of(message), verdict, content))
+        middle: int = rows[len(rows) // 2][0] if rows else timestamps[len(timestamps) // 2]
+        return middle
 
-    def malformed(self, where: str, detail: str) -> None:
-        """The first reading has named it."""
+    def _take_outputs(self, run: Run, accounts: Accounts) -> int | None:
+        """Book outputs; returns the job's watermark behind the last of them, ms, where it is known."""
+        topic, partition = run.place
+        clock = None
+        for message in run.messages:
+            where = f"{topic}-{partition}@{offset_of(message)}"
+            key, value = message.key(), message.value()
+            try:
+                if topic == self._pipeline.topics.rejects:
+                    accounts.find_reject(parse_reject(message.headers(), key, value))
+                    continue
+                if topic == self._pipeline.topics.results:
+                    found = self._outputs.result(key, value)
+                    accounts.result(found, partition, where)
+                else:
+                    found = self._outputs.correction(key, value)
+                    accounts.correction(found)
+                clock = found.start + self._truth.plans[found.aggregate].window_ms + max(found.late_by_ms, 0)
+            except MalformedError as error:
+                accounts.malformed(where, str(error))
+            except UnknownAggregateError as error:
+                accounts.unknown(error.name)
+        return clock
 
-    def unknown(self, aggregate: str) -> None:
-        """The first reading has counted it."""
 
-    def differences(self) -> list[Difference]:
-        """What differs: windows by aggregate and start, then rejects by offset."""
-        found = [_uneven(recount.plan, *item) for recount in self.windows for item in recount.windows.items()]
-        return found + [_reject_difference(*item) for item in self.rejects.differences()]
-
-
-def audit_cut(pipeline: Pipeline, truth: Truth, cut: Cut, bounded: bool, recount: Recount) -> Report:
-    raise NotImplementedError
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Records make no reference cycles, and looking for some in every batch takes a quarter of the time."""
+    usual = gc.get_threshold()
+    gc.set_threshold(1_000_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)

@@ -3,7 +3,7 @@ offsets and not for records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from surecount.audit.outputs import MalformedError
 CHUNK = 100_000
 """Offsets to a chunk."""
 
-Headers = Sequence[tuple[str, str | bytes | None]]
+Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 ChunkId = tuple[str, int, int]
 """``(topic, partition, offset // CHUNK)``."""
 

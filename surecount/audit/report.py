@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -174,15 +174,15 @@ class Report:
             "seconds": round(self.seconds, 3),
         }
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The books as a table, then what differs, then the summary."""
-        yield self._table()
+    def print(self, console: Console) -> None:
+        """Show the books as a table, then what differs, then the summary, whose lines are never wrapped."""
+        console.print(self._table())
         for note in self.notes:
-            yield Text(f"note: {note}", style="yellow")
+            console.print(Text(f"note: {note}", style="yellow"))
         for difference in self.differences:
-            yield Text(str(difference), style="red")
-        # A line that is looked for has to stay one line.
-        yield Text(self.summary(), style="green" if self.balanced else "bold red", no_wrap=True, overflow="ignore")
+            console.print(Text(str(difference), style="red"))
+        style = "green" if self.balanced else "bold red"
+        console.print(Text(self.summary(), style=style), soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table("aggregate")

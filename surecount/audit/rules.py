@@ -40,7 +40,7 @@ EVENT_TIME_OUT_OF_RANGE = "event_time_out_of_range"
 EVENT_TIME_AHEAD = "event_time_ahead"
 DECODE_FAILED = "decode_failed"
 
-MAX_DEPTH = 1_000
+MAX_DEPTH = 200
 MAX_EVENT_TIME_MS = 253_402_300_799_999
 FAR_MS = 10 * 365 * times.DAY_MS
 """An event time this far from the Kafka timestamp makes its unit doubtful."""
@@ -129,11 +129,7 @@ class Reader:
             raise RejectedError(EVENT_TIME_OUT_OF_RANGE)
         if time < 0:
             raise RejectedError(EVENT_TIME_NEGATIVE)
-        if (
-            isinstance(written, int)
-            and self._event_time.path is not None
-            and abs(time - timestamp_ms) > FAR_MS
-        ):
+        if isinstance(written, int) and self._event_time.path is not None and abs(time - timestamp_ms) > FAR_MS:
             others = (to_ms(written, other) for other in _PER_MS if other != unit)
             if any(abs(other - timestamp_ms) <= _NEAR_MS for other in others):
                 raise RejectedError(EVENT_TIME_UNIT)

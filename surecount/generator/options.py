@@ -48,9 +48,7 @@ class Options:
             fraction = getattr(self, option)
             # Written so that NaN is outside as well.
             if not 0 <= fraction <= 1:
-                raise SurecountError(
-                    f"--{option} {fraction:g} is no fraction", "write 0.01 for one in a hundred"
-                )
+                raise SurecountError(f"--{option} {fraction:g} is no fraction", "write 0.01 for one in a hundred")
         if not 0 <= self.disorder_ms <= _MAX_DISORDER_MS:
             raise SurecountError(f"--disorder {format_duration(self.disorder_ms)} is outside of 0 s to 1 d")
         if self.late > 0.5:
@@ -63,9 +61,7 @@ class Options:
         if self.start_ms is not None and self.start_ms < 0:
             raise SurecountError("--start is before 1970", "such event times are rejected")
         if self.huge and not self.bad:
-            raise SurecountError(
-                "--huge is one kind of bad record", "say how many with --bad, such as --bad 0.001"
-            )
+            raise SurecountError("--huge is one kind of bad record", "say how many with --bad, such as --bad 0.001")
 
 
 def _within(option: str, value: int, low: int, high: int) -> None:

@@ -104,9 +104,7 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
     _check_roles(data)
     notes: list[str] = []
     keys = options.keys or _default_keys(options, window)
-    per_window = (
-        options.per_window if options.rate is None else _per_window(options.rate, keys, window, notes)
-    )
+    per_window = options.per_window if options.rate is None else _per_window(options.rate, keys, window, notes)
     if per_window * keys * window >= 2**62:
         raise SurecountError(
             f"{per_window * keys:,} events in a window of {format_duration(window)} are too many",
@@ -185,9 +183,7 @@ def _start(options: Options, window_ms: int, span_ms: int, now_ms: int, notes: l
         return start
     start = options.start_ms // window_ms * window_ms
     if start != options.start_ms:
-        notes.append(
-            f"starts {format_duration(options.start_ms - start)} before --start, where a window begins"
-        )
+        notes.append(f"starts {format_duration(options.start_ms - start)} before --start, where a window begins")
     end = start if options.rate is not None else start + span_ms
     if end > now_ms:
         raise SurecountError(

@@ -233,10 +233,11 @@ def test_a_users_function_that_raises_rejects_that_record_with_its_text(
 
 @pytest.mark.parametrize(("unit", "value"), [("s", NOW // 1000), ("us", NOW * 1000 + 999), ("ns", NOW * 10**6 + 1),
                                              ("rfc3339", "2026-02-01T00:00:00.000999Z")])  # fmt: skip
-def test_event_times_in_every_unit(unit: Any, value: Any) -> None:
+@pytest.mark.parametrize("path", ["ts", "at.ts"])
+def test_event_times_in_every_unit_and_at_any_depth(path: str, unit: Any, value: Any) -> None:
     aggregate = Aggregate("a", (Field("k", "string"),), (), 60_000)
-    spec = Spec((aggregate,), EventTime("ts", unit), 0, 1 << 20, 4)
-    good = json.dumps({"ts": value, "k": "x"}).encode()
+    spec = Spec((aggregate,), EventTime(path, unit), 0, 1 << 20, 4)
+    good = json.dumps({"ts": value, "at": {"ts": value}, "k": "x"}).encode()
     columns, rejected = decode([good, good, b"x", good], spec)
     assert columns.time_ms.tolist() == [NOW] * 3
     assert len(rejected) == 1

@@ -139,7 +139,7 @@ def layout(event_time: Any, key: list[Any], sums: list[Any], **source: Any) -> t
 
 INT_KEY = {"field": "who.id", "type": "int"}
 MONEY = {"field": "paid.tax", "type": "decimal", "scale": 2}
-SHAPES = {
+SHAPES: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "plain": ({"field": "ts"}, ["customer"], ["amount"]),
     "seconds": ({"field": "ts", "unit": "s"}, ["customer"], [MONEY]),
     "micros": ({"field": "at.ts", "unit": "us"}, ["who.name"], [{"field": "tip", "type": "float"}]),
@@ -147,7 +147,7 @@ SHAPES = {
     "texts": ({"field": "at.ts", "unit": "rfc3339"}, [INT_KEY, "country"], ["amount", MONEY]),
     "kafka": ("kafka", ["customer"], ["amount"]),
 }
-CASES = [
+CASES: list[Any] = [
     pytest.param(shape, kind, id=f"{shape}: {kind.name}")
     for shape, fields in SHAPES.items()
     for kind in bad.kinds(layout(*fields)[0], huge=True)

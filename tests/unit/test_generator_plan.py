@@ -20,14 +20,14 @@ from surecount.generator.plan import Plan, expected, plan
 
 NOW = 1_900_000_000_000
 
-SUMS = [
+SUMS: list[Any] = [
     "amount",
     {"field": "paid.tax", "type": "decimal", "scale": 2},
     {"field": "paid.tip", "type": "float"},
 ]
 
 
-def pipeline(window: str = "1 min", further: list[dict[str, Any]] | None = None, **source: Any) -> config.Pipeline:
+def pipeline(window: str = "1 min", further: list[Any] | None = None, **source: Any) -> config.Pipeline:
     first = {"name": "first", "key": ["customer", "country"], "sum": SUMS, "window": window}
     return config.parse(
         {

@@ -79,11 +79,15 @@ class Buckets:
                 self.results += WindowLog(self.spec, self.stores[bucket]).close(time)
 
 
+def lines(merged: Merged) -> list[tuple[str, str]]:
+    return [record for pack_ in results.packs(merged) for record in pack_.records()]
+
+
 def totals(merged: list[Merged]) -> dict[tuple[Any, ...], list[Any]]:
     found: dict[tuple[Any, ...], list[Any]] = {}
     for m in merged:
-        for line in results.lines(m):
-            key, value = map(json.loads, line.split("\t"))
+        for texts in lines(m):
+            key, value = map(json.loads, texts)
             assert {name: value[name] for name in key} == key
             name = (value["aggregate"], tuple(value["key"].values()), m.start)
             numbers = [value["count"], *(Fraction(v) for v in value["sum"].values())]
@@ -220,19 +224,18 @@ def test_packs_hold_no_more_than_their_number() -> None:
     n = results.PACK_RECORDS * 2 + 1
     partial = pa.record_batch({"k0": pa.array(range(n)), "count": pa.array([1] * n)})
     packs = list(results.packs(Merged(aggregate, 0, 10, partial)))
-    assert [pack.count("\n") + 1 for pack in packs] == [results.PACK_RECORDS, results.PACK_RECORDS, 1]
+    assert [len(list(pack_.records())) for pack_ in packs] == [results.PACK_RECORDS, results.PACK_RECORDS, 1]
 
 
 def test_a_result_is_written_as_the_contract_says() -> None:
     aggregate = Aggregate("per_customer", (Field("customer", "string"),), (Field("amount", "int"),), 60_000)
     partial = pa.record_batch({"k0": ['a\t"\n'], "count": [3], "s0": [42]})
     start = 1_769_903_940_000
-    (line,) = results.lines(Merged(aggregate, start, start + 60_000, partial))
-    key, value = line.split("\t")
+    ((key, value),) = lines(Merged(aggregate, start, start + 60_000, partial))
     assert key == r'{"aggregate":"per_customer","key":{"customer":"a\t\"\n"},"start":"2026-01-31T23:59:00Z"}'
     assert value == key[:-1] + ',"end":"2026-02-01T00:00:00Z","count":3,"sum":{"amount":42}}'
-    (late,) = results.lines(Merged(aggregate, start, start + 60_000, partial, late_by_ms=7))
-    assert late == line[:-1] + ',"late_by_ms":7}'
+    late = lines(Merged(aggregate, start, start + 60_000, partial, late_by_ms=7))
+    assert late == [(key, value[:-1] + ',"late_by_ms":7}')]
 
 
 def test_chunks_of_any_size_give_the_same_totals() -> None:

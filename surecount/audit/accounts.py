@@ -1,0 +1,199 @@
+"""What a reading fills: first the books of all, then a closer look at what differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from surecount.audit import exact, times
+from surecount.audit.ledger import AggregateLedger, Closing, Total, WindowRecount
+from surecount.audit.outputs import Found
+from surecount.audit.rejects import Reject, RejectLedger, RejectRecount
+from surecount.audit.report import NAMED, Amount, Books, Difference, Kind
+from surecount.audit.rules import Row
+from surecount.audit.truth import AggregatePlan, Key
+
+RECOUNTED = 10_000
+"""How many uneven windows of an aggregate are looked at again."""
+
+
+class Accounts(Protocol):
+    """What one reading fills."""
+
+    def accept(self, rows: Sequence[Row]) -> None:
+        """Accepted input records."""
+
+    def reject(self, reject: Reject) -> None:
+        """A rejected input record."""
+
+    def result(self, found: Found, partition: int, where: str) -> None:
+        """A result in ``partition``; ``where`` is its topic-partition@offset."""
+
+    def correction(self, found: Found) -> None:
+        """A correction."""
+
+    def find_reject(self, reject: Reject) -> None:
+        """A record of the rejects topic."""
+
+    def malformed(self, where: str, detail: str) -> None:
+        """An output that can't be read."""
+
+    def unknown(self, aggregate: str) -> None:
+        """An output of an aggregate that the pipeline doesn't have."""
+
+
+class FirstReading:
+    """The books of all aggregates, in memory for what is open."""
+
+    def __init__(self, plans: Sequence[AggregatePlan]) -> None:
+        self.ledgers = [AggregateLedger(plan) for plan in plans]
+        self.rejects = RejectLedger()
+        self.reasons: Counter[str] = Counter()
+        self.unknown_aggregates: Counter[str] = Counter()
+        self.differences: dict[Kind, list[Difference]] = {}
+        self.counts: Counter[Kind] = Counter()
+
+    def accept(self, rows: Sequence[Row]) -> None:
+        for ledger in self.ledgers:
+            ledger.add_rows(rows)
+
+    def reject(self, reject: Reject) -> None:
+        self.rejects.expect(reject)
+        self.reasons[reject.reason] += 1
+
+    def result(self, found: Found, partition: int, where: str) -> None:
+        ledger = self.ledgers[found.aggregate]
+        disorder = ledger.add_result(found, partition)
+        if disorder is not None:
+            details = {
+                "doubled": "the result of this window stands twice",
+                "out_of_order": "this result comes after that of a later window: doubled, or out of order",
+            }
+            name = _name_window(ledger.plan, found.start, found.key)
+            self._differ(Difference(disorder, details[disorder], where, **name))
+
+    def correction(self, found: Found) -> None:
+        self.ledgers[found.aggregate].add_correction(found)
+
+    def find_reject(self, reject: Reject) -> None:
+        self.rejects.find(reject)
+
+    def malformed(self, where: str, detail: str) -> None:
+        self._differ(Difference("malformed", detail, where))
+
+    def unknown(self, aggregate: str) -> None:
+        self.unknown_aggregates[aggregate] += 1
+
+    def close(self, *, bounded: bool) -> list[Closing]:
+        """What is left of each aggregate; with ``bounded`` nothing may be open."""
+        return [ledger.close(bounded=bounded, limit=RECOUNTED) for ledger in self.ledgers]
+
+    def books(self, closings: Sequence[Closing]) -> tuple[Books, ...]:
+        """The books of each aggregate."""
+        return tuple(map(self._books, self.ledgers, closings))
+
+    def _books(self, ledger: AggregateLedger, closing: Closing) -> Books:
+        totals = {
+            "accepted": ledger.input,
+            "results": ledger.results,
+            "corrections": ledger.corrections,
+            "open": closing.open,
+        }
+        return Books(
+            aggregate=ledger.plan.name,
+            records_in=ledger.input.count + self.rejects.expected,
+            results=ledger.results.count,
+            corrections=ledger.corrections.count,
+            rejected=self.rejects.found,
+            duplicates=0,
+            open=closing.open.count,
+            open_windows=closing.open_windows,
+            sums={account: _amount(ledger.plan, total).sums for account, total in totals.items()},
+        )
+
+    def _differ(self, difference: Difference) -> None:
+        self.counts[difference.kind] += 1
+        named = self.differences.setdefault(difference.kind, [])
+        if len(named) < NAMED:
+            named.append(difference)
+
+
+class SecondReading:
+    """The whole truth about some windows and some chunks of rejects."""
+
+    def __init__(self, first: FirstReading, closings: Sequence[Closing]) -> None:
+        self.recounted = sum(len(closing.uneven) for closing in closings)
+        self.windows = [
+            WindowRecount(ledger.plan, closing.uneven) for ledger, closing in zip(first.ledgers, closings, strict=True)
+        ]
+        self.rejects = RejectRecount(first.rejects.uneven())
+
+    def accept(self, rows: Sequence[Row]) -> None:
+        for recount in self.windows:
+            recount.add_rows(rows)
+
+    def reject(self, reject: Reject) -> None:
+        self.rejects.expect(reject)
+
+    def result(self, found: Found, partition: int, where: str) -> None:  # noqa: ARG002
+        self.windows[found.aggregate].add_output(found)
+
+    def correction(self, found: Found) -> None:
+        self.windows[found.aggregate].add_output(found)
+
+    def find_reject(self, reject: Reject) -> None:
+        self.rejects.find(reject)
+
+    def malformed(self, where: str, detail: str) -> None:
+        """The first reading has named it."""
+
+    def unknown(self, aggregate: str) -> None:
+        """The first reading has counted it."""
+
+    def windows_that_differ(self) -> list[Difference]:
+        """The windows, by aggregate and start."""
+        return [_uneven(recount.plan, *window) for recount in self.windows for window in recount.uneven()]
+
+    def rejects_that_differ(self) -> list[Difference]:
+        """All rejects that are not as they have to be, by offset."""
+        return [_reject_difference(*item) for item in self.rejects.differences()]
+
+
+def _amount(plan: AggregatePlan, total: Total) -> Amount:
+    sums: dict[str, Any] = {}
+    for field, value in zip(plan.sums, total.sums, strict=True):
+        match field.type:
+            case "decimal":
+                sums[field.path] = exact.decimal_text(value, field.scale)
+            case "float":
+                sums[field.path] = exact.nearest_float(value)
+            case _:
+                sums[field.path] = value
+    return Amount(total.count, sums)
+
+
+def _name_window(plan: AggregatePlan, start: int, key: Key) -> dict[str, Any]:
+    named = {field.path: value for field, value in zip(plan.keys, key, strict=True)}
+    return {"aggregate": plan.name, "key": named, "start": times.format_rfc3339(start)}
+
+
+def _uneven(plan: AggregatePlan, window: tuple[int, Key], expected: Total, found: Total) -> Difference:
+    said, wrote = _amount(plan, expected), _amount(plan, found)
+    detail = f"expected {said}, found {wrote if found.count else 'none'}"
+    return Difference("uneven", detail, expected=said, found=wrote, **_name_window(plan, *window))
+
+
+def _reject_difference(place: tuple[str, int, int], expected: Reject | None, found: Sequence[Reject]) -> Difference:
+    where = f"{place[0]}-{place[1]}@{place[2]}"
+    if expected is None:
+        return Difference("reject_unexpected", f"is in rejects as {found[0].reason}, and no reject", where)
+    if not found:
+        return Difference("reject_missing", f"is {expected.reason}, and not in rejects", where)
+    if len(found) > 1:
+        return Difference("reject_unexpected", f"is {expected.reason}, and {len(found)} times in rejects", where)
+    if found[0].reason != expected.reason:
+        detail = f"is {expected.reason}, and in rejects as {found[0].reason}"
+    else:
+        detail = f"is {expected.reason}, and in rejects with another key or value"
+    return Difference("reject_changed", detail, where)

@@ -1,0 +1,121 @@
+"""Where the audit stops: which samples of offsets belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, repeat
+
+import pytest
+
+from surecount.audit import cut
+from surecount.audit.cut import Cut, Sample, find_cut
+from surecount.config import parse
+from surecount.errors import SurecountError
+
+PIPELINE = parse(
+    {
+        "name": "shop",
+        "source": {"topics": ["in"]},
+        "aggregate": [{"name": "a", "key": ["who"], "window": "1 min"}],
+        "checkpoint": {"interval": "100 ms"},
+    },
+    "test",
+)
+IN, OUT = ("in", 0), ("out", 0)
+STILL = Sample(
+    begin={IN: 0, OUT: 0},
+    committed={IN: 10},
+    source_stable={IN: 10},
+    source_end={IN: 10},
+    output_stable={OUT: 5},
+    output_end={OUT: 5},
+)
+
+
+def at(read: int | None, end: int, stable: int = 5, high: int = 5) -> Sample:
+    return replace(
+        STILL,
+        committed={} if read is None else {IN: read},
+        source_stable={IN: end},
+        source_end={IN: end},
+        output_stable={OUT: stable},
+        output_end={OUT: high},
+    )
+
+
+class Cluster:
+    """Shows samples in turn, the last one for ever."""
+
+    def __init__(self, samples: list[Sample], markers: bool = False) -> None:
+        self._samples: Iterator[Sample] = chain(samples, repeat(samples[-1]))
+        self._markers = markers
+
+    def sample(self) -> Sample:
+        return next(self._samples)
+
+    def lag(self, sample: Sample) -> list[str]:
+        behind = sample.committed.get(IN, 0) < sample.source_end[IN]
+        return ["in-0 is behind"] if behind and not self._markers else []
+
+
+def found(monkeypatch: pytest.MonkeyPatch, *samples: Sample, bounded: bool = False, markers: bool = False) -> Cut:
+    cluster = Cluster(list(samples), markers)
+    monkeypatch.setattr(cut, "_Cluster", lambda _pipeline: cluster)
+    return find_cut(PIPELINE, bounded=bounded, timeout_s=0.5)
+
+
+def test_a_quiet_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(monkeypatch, STILL) == Cut({IN: (0, 10)}, {OUT: (0, 5)}, quiet=True, notes=())
+
+
+def test_it_waits_for_the_group_and_for_open_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = found(monkeypatch, at(3, 10), at(3, 10), at(3, 10), at(10, 10, 5, 8), at(10, 10, 8, 8))
+    assert chosen == Cut({IN: (0, 10)}, {OUT: (0, 8)}, quiet=True, notes=())
+
+
+def test_transaction_markers_at_the_end_of_the_input_are_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = found(monkeypatch, at(9, 10), markers=True)
+    assert chosen.quiet and chosen.sources == {IN: (0, 9)}
+
+
+def test_a_running_pipeline_is_cut_between_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = [at(3, 10, 5, 6), at(3, 11, 8, 9), at(7, 12, 8, 10), at(7, 13, 8, 11)]
+    assert found(monkeypatch, *moving) == Cut({IN: (0, 7)}, {OUT: (0, 8)}, quiet=False, notes=())
+
+
+def test_a_partition_without_an_offset_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ("in", 1)
+    more = {IN: 10, other: 4}
+    begin = {IN: 0, other: 1, OUT: 0}
+    sample = replace(STILL, begin=begin, source_stable=more, source_end=more)
+    chosen = found(monkeypatch, replace(sample, source_end={IN: 9, other: 4}), sample)
+    assert chosen.sources == {IN: (0, 10), other: (1, 1)}
+    assert chosen.notes == ("in-1 begins at offset 1: what stood before is deleted",)
+
+
+def test_a_group_without_offsets_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = found(monkeypatch, at(None, 10))
+    assert chosen.sources == {IN: (0, 10)} and not chosen.quiet
+    assert "has no offsets" in chosen.notes[0]
+
+
+def test_bounded_takes_the_input_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = found(monkeypatch, at(None, 10, 5, 8), at(None, 12, 5, 8), at(None, 14, 8, 8), bounded=True)
+    assert chosen == Cut({IN: (0, 10)}, {OUT: (0, 8)}, quiet=True, notes=())
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_transaction_that_stays_open_is_named(monkeypatch: pytest.MonkeyPatch, bounded: bool) -> None:
+    with pytest.raises(SurecountError, match="out-0 has an open transaction: LSO 5, high watermark 8"):
+        found(monkeypatch, at(10, 10, 5, 8), bounded=bounded)
+
+
+def test_lag_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SurecountError, match="in-0 is behind"):
+        found(monkeypatch, at(3, 10))
+
+
+def test_a_topic_that_was_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SurecountError, match="in-0 was read up to offset 12 and ends at 10"):
+        found(monkeypatch, at(12, 10))

@@ -1,0 +1,100 @@
+"""What people and programs read of the books."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+from rich.console import Console
+
+from surecount.audit import Amount, Books, Difference, Report
+
+BOOKS = Books(
+    aggregate="per_customer",
+    records_in=1_000_000,
+    results=999_000,
+    corrections=0,
+    rejected=1_000,
+    duplicates=0,
+    open=0,
+    open_windows=0,
+    sums={"accepted": {"amount": 5}, "results": {"amount": 5}, "corrections": {"amount": 0}, "open": {"amount": 0}},
+)
+GOOD = Report("shop", (BOOKS,), (), 0, {"empty": 1_000}, ("a note",), 1.5)
+DIFFERENCE = Difference(
+    "uneven",
+    "expected 3 (amount 42), found 2 (amount 40)",
+    aggregate="per_customer",
+    key={"customer": "ada"},
+    start="2026-01-31T23:59:00Z",
+    expected=Amount(3, {"amount": 42}),
+    found=Amount(2, {"amount": 40}),
+)
+BAD = replace(GOOD, books=(replace(BOOKS, results=998_999),), differences=(DIFFERENCE,), difference_count=5)
+LINE = (
+    "books balance: 1,000,000 records in = 999,000 in results + 0 in corrections"
+    " + 1,000 rejected + 0 duplicates + 0 in open windows"
+)
+
+
+def printed(report: Report, width: int = 60) -> list[str]:
+    stream = io.StringIO()
+    report.print(Console(file=stream, width=width))
+    return stream.getvalue().splitlines()
+
+
+def test_the_last_line_is_the_verdict_at_any_width() -> None:
+    assert GOOD.balanced
+    assert GOOD.summary() == LINE
+    assert printed(GOOD)[-1] == LINE
+    assert "note: a note" in printed(GOOD)
+
+
+def test_aggregates_that_agree_share_a_line() -> None:
+    assert replace(GOOD, books=(BOOKS, replace(BOOKS, aggregate="b"))).summary() == LINE
+
+
+def test_aggregates_that_differ_have_a_line_each() -> None:
+    other = replace(BOOKS, aggregate="per_hour", results=998_000, open=1_000, open_windows=3)
+    report = replace(GOOD, books=(BOOKS, other))
+    assert report.balanced
+    assert report.summary().splitlines() == [
+        f"per_customer: {LINE}",
+        f"per_hour: {LINE.replace('999,000', '998,000').replace('0 in open', '1,000 in open')}",
+    ]
+
+
+def test_books_that_do_not_balance_name_the_first_differences() -> None:
+    assert not BAD.balanced
+    assert BAD.summary() == (
+        "books do not balance: 1,000,000 records in ≠ 998,999 in results + 0 in corrections + 1,000 rejected"
+        ' + 0 duplicates + 0 in open windows; 5 differ: per_customer {"customer":"ada"} 2026-01-31T23:59:00Z:'
+        " expected 3 (amount 42), found 2 (amount 40); and 4 more"
+    )
+    assert printed(BAD)[-1] == BAD.summary()
+
+
+def test_even_books_with_a_difference_do_not_balance() -> None:
+    report = replace(GOOD, difference_count=1, differences=(DIFFERENCE,))
+    assert not report.balanced
+    assert report.summary().startswith("books do not balance: ")
+
+
+def test_json() -> None:
+    data = json.loads(json.dumps(BAD.to_dict()))
+    assert not data["balanced"] and data["difference_count"] == 5
+    assert data["books"][0]["aggregate"] == "per_customer" and not data["books"][0]["balanced"]
+    assert data["differences"] == [
+        {
+            "kind": "uneven",
+            "aggregate": "per_customer",
+            "key": {"customer": "ada"},
+            "start": "2026-01-31T23:59:00Z",
+            "detail": "expected 3 (amount 42), found 2 (amount 40)",
+            "expected": {"count": 3, "sum": {"amount": 42}},
+            "found": {"count": 2, "sum": {"amount": 40}},
+        }
+    ]
+    assert data["rejected_by_reason"] == {"empty": 1000}
+    assert data["notes"] == ["a note"]
