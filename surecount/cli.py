@@ -22,6 +22,7 @@ from rich.table import Table
 
 from surecount import __version__, config, templates, topics
 from surecount import plan as plans
+from surecount.audit import Report
 from surecount.audit import audit as run_audit
 from surecount.config import Pipeline, parse_duration
 from surecount.errors import SurecountError
@@ -312,14 +313,12 @@ def audit(
     if as_json:
         _print_json(report.to_dict())
     else:
-        out.print(report.table())
-        for line in report.lines():
-            out.print(line, markup=False, highlight=False)
+        report.print(out)
     if not report.balanced:
         raise typer.Exit(1)
 
 
-def audited(pipeline: Pipeline, *, bounded: bool = False, timeout_s: float = 120.0) -> Any:
+def audited(pipeline: Pipeline, *, bounded: bool = False, timeout_s: float = 120.0) -> Report:
     """Audit with a progress bar."""
     with _progress("records", None) as bar:
         return run_audit(pipeline, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)

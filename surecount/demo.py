@@ -86,9 +86,7 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
     if failures:
         raise failures[0]
     report = cli.audited(pipeline)
-    cli.out.print(report.table())
-    for line in report.lines():
-        cli.out.print(line, markup=False, highlight=False)
+    report.print(cli.out)
     if not report.balanced:
         raise SurecountError("the books do not balance", exit_code=1)
 

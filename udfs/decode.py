@@ -9,7 +9,6 @@ happens to a record does not depend on its neighbours.
 from __future__ import annotations
 
 import importlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,27 +79,35 @@ class Decoder:
     def __call__(self, batch: Batch) -> tuple[Columns, list[Rejected]]:
         """Columns of what can be used, and each other record with its reason."""
         rejected: list[Rejected] = []
-        limit = self._spec.max_value_bytes
         rows: Sequence[int] = range(len(batch.values))
-        if None in batch.values or max(map(len, batch.values), default=0) > limit:  # type: ignore[arg-type]
-            rows = []
-            for row, value in enumerate(batch.values):
-                if value is None:
-                    rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
-                elif len(value) > limit:
-                    detail = f"{len(value)} bytes, over {limit}"
-                    rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, detail))
-                else:
-                    rows.append(row)
+        try:
+            longest = max(map(len, batch.values), default=0)  # type: ignore[arg-type]
+        except TypeError:  # there are tombstones
+            longest = None
+        if longest is None or longest > self._spec.max_value_bytes:
+            rows = self._sort_out(batch, rejected)
         pieces: list[Columns] = []
         if rows:
             self._decode(batch, rows, pieces, rejected)
         return _concat(pieces, self._spec.fields), rejected
 
+    def _sort_out(self, batch: Batch, rejected: list[Rejected]) -> list[int]:
+        """The rows whose values can be looked into."""
+        limit = self._spec.max_value_bytes
+        rows: list[int] = []
+        for row, value in enumerate(batch.values):
+            if value is None:
+                rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
+            elif len(value) > limit:
+                rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, f"{len(value)} bytes, over {limit}"))
+            else:
+                rows.append(row)
+        return rows
+
     def _decode(self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]) -> None:
         table = self._read(batch, rows)
         if table is not None:
-            odd = self._accept(table, np.asarray(rows, np.int64), batch.kafka_ms, pieces)
+            odd = self._accept(table, _indexes(rows), batch.kafka_ms, pieces)
             self._decode_singly(batch, odd, pieces, rejected)
         elif len(rows) <= _SMALL:
             self._decode_singly(batch, rows, pieces, rejected)
@@ -111,7 +118,8 @@ class Decoder:
 
     def _read(self, batch: Batch, rows: Sequence[int]) -> pa.Table | None:
         """A table of the declared fields, nulls where a record has none; None where a record is odd."""
-        values: list[bytes] = [batch.values[row] for row in rows]  # type: ignore[misc]
+        whole = len(rows) == len(batch.values)
+        values: Sequence[bytes] = batch.values if whole else [batch.values[row] for row in rows]  # type: ignore
         if self._own is None:
             return _read_json(values, self._schema)
         if not getattr(self._own, "surecount_batch", False):
@@ -198,6 +206,10 @@ class Decoder:
         return record.read_document(document, self._spec, kafka_ms)
 
 
+def _indexes(rows: Sequence[int]) -> Int64s:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.asarray(rows, np.int64)
+
+
 def resolve(path: str) -> Callable[[Any], Any]:
     """The function at an import path ``package.module:name``; raises ImportError or AttributeError."""
     module, _, name = path.partition(":")
@@ -231,7 +243,7 @@ def _json_schema(fields: tuple[Field, ...]) -> pa.Schema:
     return pa.schema(build(tree))
 
 
-def _read_json(values: list[bytes], schema: pa.Schema) -> pa.Table | None:
+def _read_json(values: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
     """One row a value, or None where a value is odd, or only might be."""
     joined = b"\n".join(values)
     lines = len(values)
@@ -243,16 +255,16 @@ def _read_json(values: list[bytes], schema: pa.Schema) -> pa.Table | None:
         or not joined.endswith(b"}")
         or joined.count(b"}\n{") != lines - 1
         or joined.count(b"\n") != lines - 1
-        or b"NaN" in joined
-        or b"Inf" in joined
-        or any(_may_be_deep(value) for value in values if len(value) > 2 * record.MAX_DEPTH)
+        or (b"N" in joined and b"NaN" in joined)
+        or (b"I" in joined and b"Inf" in joined)
+        or (joined.count(b"{") + joined.count(b"[") - lines >= record.MAX_DEPTH and any(map(_may_be_deep, values)))
     ):
         return None
     try:
         if not joined.isascii():
             joined.decode()
         table = pj.read_json(
-            io.BytesIO(joined),
+            pa.BufferReader(joined),
             pj.ReadOptions(use_threads=False, block_size=len(joined) + 1),
             pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
@@ -262,7 +274,8 @@ def _read_json(values: list[bytes], schema: pa.Schema) -> pa.Table | None:
 
 
 def _may_be_deep(value: bytes) -> bool:
-    return value.count(b"{") + value.count(b"[") > record.MAX_DEPTH
+    deep = record.MAX_DEPTH
+    return len(value) > 2 * deep and value.count(b"{") + value.count(b"[") > deep
 
 
 def _column(table: pa.Table, field: Field) -> pa.Array:

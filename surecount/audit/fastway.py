@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +44,10 @@ def fast_way(spec: Spec) -> FastWay:
     to_times = _to_times(spec)
     time_is_field = rules.first_field(spec) == 0
     max_value, max_ahead = spec.max_value_bytes, spec.max_ahead_ms
-    # A value of fewer bytes is neither too large nor too deep.
-    short = min(max_value, 2 * rules.MAX_DEPTH)
-    loads, count = orjson.loads, bytes.count
+    loads = orjson.loads
 
     def fits(value: bytes) -> bool:
-        return len(value) <= max_value and value.count(b"[") + value.count(b"{") <= rules.MAX_DEPTH
+        return len(value) <= max_value and _brackets(value) <= rules.MAX_DEPTH
 
     def rows(values: Sequence[Any], timestamps_ms: Sequence[int]) -> list[Row] | None:
         try:
@@ -58,13 +55,12 @@ def fast_way(spec: Spec) -> FastWay:
             found = list(map(get, records))
         except (orjson.JSONDecodeError, LookupError, TypeError):
             return None
-        # Every pair has its colon: as many names as colons means that no name stands twice.
-        colons, names = list(map(count, values, repeat(b":"))), list(map(len, records))
-        if colons != names and not all(
-            c == n or names_are_unique(v) for c, n, v in zip(colons, names, values, strict=True)
-        ):
+        together = b"".join(values)
+        # Every pair has its colon, so no record has more names than colons: as many of both in all means
+        # that no name stands twice.
+        if together.count(b":") != sum(map(len, records)) and not all(map(names_are_unique, values, records)):
             return None
-        if max(map(len, values)) > short and not all(map(fits, values)):
+        if (len(together) > max_value or _brackets(together) > rules.MAX_DEPTH) and not all(map(fits, values)):
             return None
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         for column, allowed in zip(columns, types, strict=True):
@@ -74,9 +70,11 @@ def fast_way(spec: Spec) -> FastWay:
         times_ms = to_times(columns, timestamps_ms)
         if times_ms is None or min(times_ms) < 0 or max(times_ms) > rules.MAX_EVENT_TIME_MS:
             return None
-        ahead = list(map(sub, times_ms, timestamps_ms))
-        if min(ahead) < -rules.FAR_MS or max(ahead) > max_ahead:
-            return None
+        latest, earliest = max(timestamps_ms), min(timestamps_ms)
+        if max(times_ms) - earliest > max_ahead or min(times_ms) - latest < -rules.FAR_MS:
+            ahead = list(map(sub, times_ms, timestamps_ms))
+            if max(ahead) > max_ahead or min(ahead) < -rules.FAR_MS:
+                return None
         if converts:
             for index, convert in converts:
                 columns[index] = list(map(convert, values, columns[index]))
@@ -126,16 +124,22 @@ def _getter(fields: Sequence[Field]) -> Callable[[Any], tuple[Any, ...]]:
     return get
 
 
-def _unique_names(fields: Sequence[Field]) -> Callable[[bytes], bool]:
-    """A test that is true only where no used name stands twice in a record that has all of them."""
+def _brackets(value: bytes) -> int:
+    return value.count(b"[") + value.count(b"{")
+
+
+def _unique_names(fields: Sequence[Field]) -> Callable[[bytes, Any], bool]:
+    """A test of a value and the record in it, which has all used names: true only where none stands twice."""
     nodes = {field.parts[: depth + 1] for field in fields for depth in range(len(field.parts))}
     expected = Counter(node[-1] for node in nodes)
     # Between two strings stand marks such as ","; a name that looks like those can't be told by its quotes.
     if any(name[0] in ",:]}" for name in expected):
-        return lambda _value: False
+        return lambda value, record: value.count(b":") == len(record)
     needed = [(f'"{name}"'.encode(), count) for name, count in expected.items()]
 
-    def unique(value: bytes) -> bool:
+    def unique(value: bytes, record: Any) -> bool:
+        if value.count(b":") == len(record):
+            return True
         # A name may be written with \u0061 or \/ as well; no other escape stands for what a name may hold.
         if b"\\" in value and (b"\\u" in value or b"\\/" in value):
             return False

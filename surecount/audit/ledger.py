@@ -7,11 +7,11 @@ windows that are open, or read on one side only so far, and not for records.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 from surecount.audit import exact
 from surecount.audit.outputs import Found
@@ -90,26 +90,27 @@ class AggregateLedger:
         """Count accepted records."""
         windows, size = self._windows, self.plan.window_ms
         columns = [list(map(itemgetter(at), rows)) for at in self.plan.sums_at]
-        more = range(2, len(columns) + 1)
-        firsts = columns[0] if columns else repeat(0)
+        # Each record's sums, where they are not just one.
+        sums: Iterable[Any] = columns[0] if len(columns) == 1 else zip(*columns, strict=True) if columns else repeat(())
+        alone = len(columns) == 1
         start = end = 0
         window: dict[Key, list[int]] = {}
         # This runs for every record and aggregate: what can be is done in C, or once for a window.
-        for index, (time, key, first) in enumerate(
-            zip(map(_TIME, rows), map(self.plan.key_of, rows), firsts, strict=False)
-        ):
+        for time, key, values in zip(map(_TIME, rows), map(self.plan.key_of, rows), sums, strict=False):
             if not start <= time < end:
                 start = time - time % size
                 end = start + size
                 window = windows.setdefault(start, {})
             entry = window.get(key)
             if entry is None:
-                entry = window[key] = [0] * (len(columns) + 1)
+                window[key] = [1, values] if alone else [1, *values]
+                continue
             entry[0] += 1
-            if columns:
-                entry[1] += first
-                for slot in more:
-                    entry[slot] += columns[slot - 1][index]
+            if alone:
+                entry[1] += values
+            else:
+                for slot, value in enumerate(values, start=1):
+                    entry[slot] += value
             if not entry[0]:
                 self._drop_if_even(start, key, entry)
                 end = start  # The window may be gone with it.

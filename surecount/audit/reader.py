@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from itertools import groupby
+from itertools import groupby, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -75,6 +75,8 @@ class TopicReader:
 
     def __init__(self, kafka: Kafka, ranges: Ranges, *, spread_ms: int, timeout_s: float) -> None:
         self._ranges = ranges
+        topics = {topic for topic, _ in ranges}
+        self._only_topic = topics.pop() if len(topics) == 1 else None
         self._positions = {place: start for place, (start, _) in ranges.items()}
         self._unfinished = {place for place, (start, end) in ranges.items() if start < end}
         self._pacer = Pacer(self._unfinished, spread_ms)
@@ -151,7 +153,9 @@ class TopicReader:
     def _runs(self, messages: list[Message]) -> list[Run]:
         runs: list[Run] = []
         size = count = first = 0
-        for place, group in groupby(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)):
+        # A name that all messages share need not be asked of each.
+        topics = repeat(self._only_topic) if self._only_topic else map(_TOPIC, messages)
+        for place, group in groupby(zip(topics, map(_PARTITION, messages), strict=False)):
             length = len(list(group))
             run = messages[first : first + length]
             first += length

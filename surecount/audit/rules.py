@@ -160,8 +160,6 @@ def _exact(field: Field, value: object, bits: int | None) -> object:
         raise RejectedError(NULL_FIELD)
     if isinstance(value, bool):
         raise RejectedError(MISTYPED_FIELD)
-    if not _is_finite(value):
-        raise RejectedError(NOT_FINITE)
     match field.type:
         case "string":
             if not isinstance(value, str) or isinstance(value, Number):
@@ -199,6 +197,8 @@ def _int(value: object, bits: int | None) -> int:
 def _decimal(value: object, scale: int) -> int:
     if not isinstance(value, str | int | float | Decimal):
         raise RejectedError(MISTYPED_FIELD)
+    if not _is_finite(value):
+        raise RejectedError(NOT_FINITE)
     if isinstance(value, int) and abs(value) >= 10**exact.MAX_DIGITS:
         raise RejectedError(TOO_MANY_DECIMALS)
     try:
@@ -212,8 +212,10 @@ def _decimal(value: object, scale: int) -> int:
 
 
 def _float(value: object) -> int:
-    if not isinstance(value, Number | int | float):
+    if not isinstance(value, Number | int | float | Decimal):
         raise RejectedError(MISTYPED_FIELD)
+    if not _is_finite(value):
+        raise RejectedError(NOT_FINITE)
     try:
         number = float(value)
     except OverflowError as error:

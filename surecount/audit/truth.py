@@ -29,7 +29,7 @@ Verdict = Row | str
 """An accepted record, or the reason code of a rejected one."""
 
 # One odd record costs a batch some further rounds; a batch costs a few microseconds.
-_BATCH = 200
+_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Truth:
         except rules.RejectedError:
             table = None
         if isinstance(table, pa.Table | pa.RecordBatch) and table.num_rows == len(values):
-            return list(table.to_pylist())
+            return [_nest(record) for record in table.to_pylist()]
         if len(values) == 1:
             return [None]
         half = len(values) // 2
@@ -171,6 +171,18 @@ class Truth:
         if not isinstance(record, Mapping):
             raise rules.RejectedError(rules.NOT_AN_OBJECT)
         return self._reader.read(record, timestamp_ms)
+
+
+def _nest(flat: Mapping[str, object]) -> Mapping[str, object]:
+    """A row of a table whose columns may be named by dotted paths."""
+    record: dict[str, Any] = {}
+    for path, value in flat.items():
+        *outer, name = path.split(".")
+        level = record
+        for part in outer:
+            level = level.setdefault(part, {})
+        level[name] = value
+    return record
 
 
 def _load(path: str) -> Callable[[Any], object]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -276,7 +277,16 @@ def by_batch(values: pa.BinaryArray) -> pa.Table:
 by_batch.surecount_batch = True  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("function", ["by_row", "by_batch"])
+def by_columns(values: pa.BinaryArray) -> pa.Table:
+    """A user's function for batches, with columns named by paths."""
+    table = by_batch(values)
+    return table.append_column("who.name", pa.compute.struct_field(table["who"], "name")).drop(["who"])
+
+
+by_columns.surecount_batch = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("function", ["by_row", "by_batch", "by_columns"])
 def test_a_user_s_decode_function(function: str) -> None:
     truth = Truth(pipeline(decode=f"{__name__}:{function}"))
     values = [text(), None, b"nonsense", text(amount="null"), b"x" * 5000, text(weight="2.5")]
@@ -289,7 +299,7 @@ def test_a_user_s_decode_function(function: str) -> None:
 PYTHON_VALUES: list[tuple[str, object, object]] = [
     ("amount", True, "mistyped_field"),
     ("amount", 10**38, "integer_too_large"),
-    ("amount", math.nan, "not_finite"),
+    ("amount", math.nan, "mistyped_field"),
     ("amount", 2.0, "mistyped_field"),
     ("shard", 1 << 63, "integer_too_large"),
     ("tax", Decimal("1.25"), 125),
@@ -297,6 +307,9 @@ PYTHON_VALUES: list[tuple[str, object, object]] = [
     ("tax", Decimal("Infinity"), "not_finite"),
     ("tax", 1.25, 125),
     ("tax", 10**5000, "too_many_decimals"),
+    ("tax", math.nan, "not_finite"),
+    ("weight", Decimal("2.5"), 125),
+    ("weight", Decimal("sNaN"), "not_finite"),
     ("weight", 10**400, "not_finite"),
     ("weight", math.inf, "not_finite"),
     ("who", {"name": b"ada"}, "mistyped_field"),
