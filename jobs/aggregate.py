@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyflink.common import Configuration, Types
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
-from pyflink.table import StreamTableEnvironment
+from pyflink.table import Schema, StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from jobs import tables
@@ -49,7 +49,9 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, *, bounded: bool) -> No
     t.execute_sql(tables.sink(pipeline, "corrections", pipeline.topics.corrections, key_value_type="STRING"))
 
     decoded = _decode(t, pipeline)
-    t.create_temporary_view("decoded", t.from_data_stream(decoded))
+    # Without SOURCE_WATERMARK() a table made of a DataStream holds watermarks back, and no window closes.
+    with_watermarks = Schema.new_builder().watermark("event_time", "SOURCE_WATERMARK()").build()
+    t.create_temporary_view("decoded", t.from_data_stream(decoded, with_watermarks))
     merged = _windows(t, pipeline)
     t.create_temporary_view("merged", t.from_data_stream(merged))
 
@@ -74,7 +76,7 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
         t.sql_query("""
         SELECT IF(d.rejected IS NULL, CAST(NULL AS BYTES), k) AS k,
                IF(d.rejected IS NULL, CAST(NULL AS BYTES), v) AS v,
-               headers, topic, `partition`, `offset`,
+               headers, topic, `partition`, `offset`, CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time,
                d.pieces AS pieces, d.rejected AS rejected
         FROM with_decoded
         WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
