@@ -75,7 +75,7 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
 
     def go_on(elapsed: float) -> bool:
         nonlocal killed
-        if not killed and elapsed > seconds / 2:
+        if not killed and elapsed > 0.4 * seconds:
             killed = True
             _kill_taskmanager(stack)
         return feeder.is_alive()

@@ -220,13 +220,9 @@ class Stack:
             kafka.write_config(layout, node, nodes)
             layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
         rpc_port = ports.pick(taken)
-        flink.write_conf(
-            layout, flink.stack_settings(layout, rest_port=rest_port, rpc_port=rpc_port, slots=slots)
-        )
+        flink.write_conf(layout, flink.stack_settings(layout, rest_port=rest_port, rpc_port=rpc_port, slots=slots))
         with ThreadPoolExecutor() as pool:
-            formats = [
-                pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes
-            ]
+            formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]
             jm_resources = pool.submit(flink.derive_resources, java, layout, "JM")
             tm_resources = pool.submit(flink.derive_resources, java, layout, "TM")
             for formatting in formats:
@@ -318,9 +314,7 @@ def _stop_position(name: str) -> tuple[int, str]:
 
 def _check_counts(brokers: int, taskmanagers: int, slots: int) -> None:
     if brokers not in (1, 3):
-        raise SurecountError(
-            f"--brokers is {brokers}", "1, or 3: two brokers have no majority without one another"
-        )
+        raise SurecountError(f"--brokers is {brokers}", "1, or 3: two brokers have no majority without one another")
     if not 0 <= taskmanagers <= 16:
         raise SurecountError(f"--taskmanagers is {taskmanagers}", "give 0 to 16")
     if not 1 <= slots <= 64:

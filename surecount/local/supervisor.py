@@ -175,9 +175,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
-        handlers=[
-            logging.handlers.RotatingFileHandler(layout.log(SUPERVISOR), maxBytes=1_000_000, backupCount=1)
-        ],
+        handlers=[logging.handlers.RotatingFileHandler(layout.log(SUPERVISOR), maxBytes=1_000_000, backupCount=1)],
     )
     stack = load_stack(layout.stack_file)
     if stack is None:

@@ -150,9 +150,7 @@ def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
     assert processes.find(stack.directory) == []
 
 
-def test_a_process_that_dies_at_its_start_shows_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_dies_at_its_start_shows_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(*args: object, **kwargs: object) -> ProcessSpec:
         whole = original(*args, **kwargs)  # type: ignore[arg-type]
         return replace(whole, argv=("sh", "-c", "echo no space for the log; exit 3"))

@@ -51,9 +51,7 @@ def test_a_killed_process_is_restarted_and_its_children_are_reaped(start: Start)
     old = wait_until(lambda: stack.children("taskmanager-1"), 10, "a child", seen=stack.processes)
     pid = stack.taskmanagers()["taskmanager-1"]
     os.kill(pid, signal.SIGKILL)
-    wait_until(
-        lambda: stack.taskmanagers().get("taskmanager-1", pid) != pid, 10, "a restart", seen=stack.processes
-    )
+    wait_until(lambda: stack.taskmanagers().get("taskmanager-1", pid) != pid, 10, "a restart", seen=stack.processes)
     assert not any(processes.is_alive(child.process) for child in old)
     observed = wait_until(lambda: load_observed(Layout(stack.directory).state_file), 1, "notes")
     assert observed is not None
@@ -128,9 +126,7 @@ def test_a_process_that_dies_at_once_is_tried_again(start: Start) -> None:
 def test_a_process_of_another_stack_or_of_none_is_left_alone(start: Start, tmp_path: Path) -> None:
     stack = start({"kafka-1": "exec sleep 1000"})
     other = processes.identified(tmp_path / "other", "kafka-1")
-    strangers = [
-        subprocess.Popen(["sleep", "1000"], env=environ) for environ in (other, processes.without_identity())
-    ]
+    strangers = [subprocess.Popen(["sleep", "1000"], env=environ) for environ in (other, processes.without_identity())]
     try:
         stack.down()
         assert all(stranger.poll() is None for stranger in strangers)

@@ -1,0 +1,92 @@
+"""Kill -9 under load: TaskManager, Python worker, broker; the audit is exact after all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from surecount.audit import audit
+from surecount.generate import Options, generate
+from surecount.waiting import wait_until
+from tests.conftest import Running
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "2 s"
+idle_after = "5 s"
+
+[[aggregate]]
+name = "per_customer"
+key = ["customer"]
+sum = ["amount"]
+window = "5 s"
+
+[[aggregate]]
+name = "per_country"
+key = ["country"]
+sum = ["amount", { field = "tax", type = "decimal", scale = 2 }, { field = "weight", type = "float" }]
+window = "10 s"
+
+[checkpoint]
+interval = "2 s"
+"""
+RATE, SECONDS = 5_000, 75
+
+
+def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -> None:
+    run = make(PIPELINE)
+    job = run.submit(parallelism=2)
+    options = Options(
+        events=RATE * SECONDS, keys=100, rate=RATE, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7
+    )
+    print(f"seed {options.seed}")
+    failures: list[BaseException] = []
+
+    def feed() -> None:
+        try:
+            generate(run.pipeline, options)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+
+    def checkpoints() -> int:
+        return int(run.flink.checkpoints(job)["counts"]["completed"])
+
+    def restarts() -> int:
+        return int(run.flink.checkpoints(job)["counts"]["restored"])
+
+    def settled(restarts_before: int) -> None:
+        before = checkpoints()
+        wait_until(lambda: restarts() > restarts_before, 60, "the job to be restored", seen=restarts)
+        wait_until(lambda: checkpoints() > before, 60, "a checkpoint after the kill", seen=checkpoints)
+
+    def kill(pid: int, what: str) -> None:
+        print(f"kill -9 {pid} ({what})")
+        os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: checkpoints() >= 3, 60, "three checkpoints", seen=checkpoints)
+    kill(run.stack.taskmanagers()["taskmanager-1"], "TaskManager")
+    settled(0)
+    worker = next(p for p in run.stack.children("taskmanager-1") if "beam_boot" in " ".join(p.process.cmdline()))
+    kill(worker.pid, "Python worker")
+    settled(1)
+    before = checkpoints()
+    kill(run.stack.processes()["kafka-1"], "the only broker")
+    wait_until(lambda: checkpoints() > before + 1, 120, "checkpoints after the broker's kill", seen=checkpoints)
+    feeder.join()
+    assert not failures
+
+    report = audit(run.pipeline)
+    print(report.summary())
+    assert report.balanced, report.summary()
+    books = report.books[0]
+    assert books.records_in == options.events * 1.005 + books.rejected
+    assert books.results > options.events / 2
+    run.cancel(job)

@@ -1,0 +1,134 @@
+"""A local stack for the tests that need one, pipelines on it, and logs of what failed."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from surecount import config, topics
+from surecount.config import Pipeline
+from surecount.local.stack import Stack
+from surecount.ops.bounded import wait_for_end, wait_until_running
+from surecount.ops.flink import Flink
+from surecount.ops.submit import submit
+from surecount.waiting import wait_until
+
+KEPT_LOGS = Path("test-logs")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    if outcome.get_result().failed:
+        item.session.stash[_FAILED] = True
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """One broker, a JobManager, and a TaskManager with four slots, on free ports."""
+    running = Stack(tmp_path_factory.mktemp("stack"))
+    running.up(slots=4, kafka_port=0, flink_port=0)
+    try:
+        yield running
+    finally:
+        running.down()
+        if request.session.stash.get(_FAILED, False):
+            shutil.copytree(running.logs_dir, KEPT_LOGS, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pipeline with topics of its own on the stack."""
+
+    pipeline: Pipeline
+    file: Path
+    stack: Stack
+
+    @property
+    def flink(self) -> Flink:
+        return Flink(self.stack.flink_url)
+
+    def submit(self, *, bounded: bool = False, parallelism: int = 1, snapshot: str | None = None) -> str:
+        """Submit, and wait until it runs or, bounded, has ended."""
+        job = submit(
+            self.pipeline, self.file, self.flink, self.stack.flink_env(),
+            bounded=bounded, parallelism=parallelism, snapshot=snapshot,
+        )  # fmt: skip
+        if bounded:
+            wait_for_end(self.flink, job, lambda _: None)
+        else:
+            wait_until_running(self.flink, job)
+        return job
+
+    def cancel(self, job: str) -> None:
+        """End a job, so that its slots are free."""
+        self.flink.cancel(job)
+        wait_until(lambda: self.flink.state(job) == "CANCELED", 60, "the job to be cancelled")
+
+    def read(self, topic: str) -> list[Message]:
+        """All committed records of a topic."""
+        return read_committed(self.pipeline, topic)
+
+
+def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
+    consumer = Consumer(
+        {
+            **topics.client_config(pipeline.kafka),
+            "group.id": "tests",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    found: list[Message] = []
+    try:
+        ends = topics.offsets(pipeline.kafka, [topic])
+        consumer.assign([TopicPartition(t, p, low) for (t, p), (low, _) in ends.items()])
+        at_end: set[int | None] = set()
+
+        def drained() -> bool:
+            for message in consumer.consume(10_000, 0.2):
+                if message.error():
+                    at_end.add(message.partition())
+                else:
+                    found.append(message)
+            return len(at_end) == len(ends)
+
+        wait_until(drained, 60, f"all of {topic}", poll_s=0)
+    finally:
+        consumer.close()
+    return found
+
+
+_numbers = count()
+
+
+@pytest.fixture
+def make(stack: Stack, tmp_path: Path) -> Callable[..., Running]:
+    """Make a pipeline from TOML text without name and [kafka]; its source topics get ``partitions``."""
+
+    def build(toml: str, *, partitions: int = 2, sources: list[str] | None = None) -> Running:
+        name = f"t{next(_numbers)}"
+        text = toml.replace("NAME", name)
+        data = {"name": name, "kafka": {"bootstrap_servers": stack.bootstrap_servers}, **tomllib.loads(text)}
+        head = f'name = "{name}"\n[kafka]\nbootstrap_servers = "{stack.bootstrap_servers}"\n'
+        file = tmp_path / f"{name}.toml"
+        file.write_text(head + text, encoding="utf-8")
+        pipeline = config.parse(data, str(file))
+        if sources is None:
+            topics.ensure_source(pipeline, partitions)
+            topics.ensure_outputs(pipeline)
+        return Running(pipeline, file, stack)
+
+    return build
