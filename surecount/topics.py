@@ -28,6 +28,7 @@ log.addHandler(logging.NullHandler())
 
 # A broker that restarts is back, or its leaders have moved, within this; a wrong address never is.
 TIMEOUT_S = 8.0
+_LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 KAFKA_MAX_MESSAGE_BYTES = 1_048_588
 SOURCE_MAX_MESSAGE_BYTES = 8 << 20
 # What a reject adds to its record: headers of reason and detail, and the batch around it.
@@ -288,14 +289,25 @@ class _Admin:
 
     def offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         """The offset that ``spec`` means in each partition."""
+        if not partitions:
+            return {}
         wanted = dict.fromkeys(partitions, spec)
-        futures = self._asked(lambda: self._client.list_offsets(wanted, request_timeout=TIMEOUT_S))
-        return {
-            (p.topic, p.partition): self._result(
-                future, f"offsets of topic {p.topic!r}, partition {p.partition}, can't be read"
-            ).offset
-            for p, future in futures.items()
-        }
+
+        def ask() -> dict[tuple[str, int], int] | None:
+            futures = self._asked(lambda: self._client.list_offsets(wanted, request_timeout=TIMEOUT_S))
+            found: dict[tuple[str, int], int] = {}
+            for p, future in futures.items():
+                try:
+                    found[p.topic, p.partition] = future.result(timeout=2 * TIMEOUT_S).offset
+                except (KafkaException, TimeoutError) as error:
+                    # A new topic's leaders, and those that move, need a moment to know that they lead.
+                    if isinstance(error, KafkaException) and error.args[0].code() in _LEADER_MOVES:
+                        return None
+                    where = f"topic {p.topic!r}, partition {p.partition}"
+                    raise self._error(f"offsets of {where}, can't be read", error) from error
+            return found
+
+        return wait_until(ask, TIMEOUT_S, "every partition to have a leader") or {}
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:

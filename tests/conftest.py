@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from surecount import config, topics
 from surecount.config import Pipeline
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_for_end, wait_until_running
-from surecount.ops.flink import Flink
+from surecount.ops.flink import RUNNING_STATES, Flink
 from surecount.ops.submit import submit
 from surecount.waiting import wait_until
 
@@ -71,11 +72,6 @@ class Running:
             wait_until_running(self.flink, job)
         return job
 
-    def cancel(self, job: str) -> None:
-        """End a job, so that its slots are free."""
-        self.flink.cancel(job)
-        wait_until(lambda: self.flink.state(job) == "CANCELED", 60, "the job to be cancelled")
-
     def read(self, topic: str) -> list[Message]:
         """All committed records of a topic."""
         return read_committed(self.pipeline, topic)
@@ -111,11 +107,22 @@ def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
     return found
 
 
+def _keep_forever(pipeline: Pipeline) -> None:
+    """Tests write old timestamps, which retention would delete."""
+    entry = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
+    resources = [
+        ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry]) for name in pipeline.source.topics
+    ]
+    admin = AdminClient(topics.client_config(pipeline.kafka))
+    for done in admin.incremental_alter_configs(resources).values():
+        done.result(timeout=10)
+
+
 _numbers = count()
 
 
 @pytest.fixture
-def make(stack: Stack, tmp_path: Path) -> Callable[..., Running]:
+def make(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Make a pipeline from TOML text without name and [kafka]; its source topics get ``partitions``."""
 
     def build(toml: str, *, partitions: int = 2, sources: list[str] | None = None) -> Running:
@@ -129,6 +136,16 @@ def make(stack: Stack, tmp_path: Path) -> Callable[..., Running]:
         if sources is None:
             topics.ensure_source(pipeline, partitions)
             topics.ensure_outputs(pipeline)
+            _keep_forever(pipeline)
         return Running(pipeline, file, stack)
 
-    return build
+    yield build
+    flink = Flink(stack.flink_url)
+    for job in flink.jobs():
+        if job.state in RUNNING_STATES:
+            flink.cancel(job.id)
+
+    def ended() -> bool:
+        return not [job for job in flink.jobs() if job.state in RUNNING_STATES]
+
+    wait_until(ended, 60, "the test's jobs to be cancelled, so that their slots are free")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 
 from confluent_kafka import Producer
@@ -34,6 +33,7 @@ window = "1 h"
 def test_every_bad_input_is_rejected_byte_for_byte_and_the_books_balance(make: Callable[..., Running]) -> None:
     run = make(PIPELINE)
     now = GOOD["ts"]
+    topic = f"{run.pipeline.name}.in"
     producer = Producer({**topics.client_config(run.pipeline.kafka), "message.max.bytes": 8 << 20})
     good = json.dumps(GOOD).encode()
     sent: dict[bytes, tuple[bytes | None, str]] = {}
@@ -41,11 +41,11 @@ def test_every_bad_input_is_rejected_byte_for_byte_and_the_books_balance(make: C
     for name, (value, reason) in BAD.items():
         key = name.encode()
         sent[key] = (value, reason)
-        producer.produce("%s.in" % run.pipeline.name, value, key, timestamp=now, headers=headers)
-        producer.produce("%s.in" % run.pipeline.name, good, b"good", timestamp=now)
+        producer.produce(topic, value, key, timestamp=now, headers=headers)
+        producer.produce(topic, good, b"good", timestamp=now)
     for value, _, _ in FINE.values():
-        producer.produce("%s.in" % run.pipeline.name, value, None, timestamp=now)
-    producer.produce("%s.in" % run.pipeline.name, b"no key", None, timestamp=now)
+        producer.produce(topic, value, None, timestamp=now)
+    producer.produce(topic, b"no key", None, timestamp=now)
     producer.flush()
 
     job = run.submit(bounded=True)
@@ -72,7 +72,6 @@ def test_every_bad_input_is_rejected_byte_for_byte_and_the_books_balance(make: C
     counts = sum(json.loads(m.value())["count"] for m in run.read(run.pipeline.topics.results)
                  if json.loads(m.value())["aggregate"] == "a")  # fmt: skip
     assert counts == len(BAD) + len(FINE)
-    assert time.time() * 1000 > now
 
 
 def test_an_own_decode_function_is_shipped_to_the_workers(make: Callable[..., Running]) -> None:

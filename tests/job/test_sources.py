@@ -56,7 +56,7 @@ def test_windows_close_whatever_the_topics_look_like(make: Callable[..., Running
     send("one", "first")
     send("two", "once")  # and then never again: an idle partition
 
-    def closes(key: str, number: int, topic: str = "one", partition: int = 0) -> Callable[[], bool]:
+    def closes(key: str, number: int) -> Callable[[], bool]:
         # A beat: the watermark needs newer records to move on.
         def look() -> bool:
             send("one", "beat")
@@ -67,9 +67,8 @@ def test_windows_close_whatever_the_topics_look_like(make: Callable[..., Running
     wait_until(closes("first", 1), 60, "the first window to close", poll_s=0.5, seen=lambda: counts(run))
     wait_until(closes("once", 1), 60, "the idle partition's window to close", poll_s=0.5, seen=lambda: counts(run))
 
-    AdminClient(topics.client_config(run.pipeline.kafka)).create_partitions([NewPartitions(f"{name}.one", 2)])[
-        f"{name}.one"
-    ].result()
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    admin.create_partitions([NewPartitions(f"{name}.one", 2)])[f"{name}.one"].result(timeout=10)
 
     def sent_to_new_partition() -> bool:
         return (f"{name}.one", 1) in topics.offsets(run.pipeline.kafka, [f"{name}.one"])
@@ -79,7 +78,6 @@ def test_windows_close_whatever_the_topics_look_like(make: Callable[..., Running
     send("one", "new partition", partition=1)
     wait_until(closes("new partition", 1), 60, "the new partition's window", poll_s=0.5, seen=lambda: counts(run))
     assert run.flink.checkpoints(job)["counts"]["restored"] == 0
-    run.cancel(job)
 
 
 def test_a_missing_topic_is_named_before_anything_is_submitted(make: Callable[..., Running]) -> None:

@@ -48,7 +48,7 @@ print(sorted(zip(columns.time_ms.tolist(), columns.fields["amount"].to_pylist())
 
 @pytest.mark.parametrize("path", ["udfs.nowhere:decode", "udfs.decode:nothing", "nowhere:decode", "udfs.decode:WIDE"])
 def test_a_decode_function_that_is_not_there_is_a_clear_error(tmp_path: Path, path: str) -> None:
-    with pytest.raises(SurecountError, match="source.decode"):
+    with pytest.raises(SurecountError, match=r"source\.decode"):
         check_decode(tmp_path / "x.toml", path)
 
 
