@@ -157,10 +157,10 @@ class Decoder:
         return odd
 
     def _times_are_good(self, time_ms: Int64s, kafka_ms: Int64s) -> npt.NDArray[np.bool_]:
-        good: npt.NDArray[np.bool_] = time_ms >= 0
+        good: npt.NDArray[np.bool_] = (time_ms >= 0) & (time_ms <= MAX_EVENT_TIME_MS)
         if self._spec.event_time.path is not None:
             ahead = time_ms - kafka_ms
-            good &= (time_ms <= MAX_EVENT_TIME_MS) & (ahead <= self._spec.max_ahead_ms)
+            good &= ahead <= self._spec.max_ahead_ms
             # Whether a far time is a wrong unit is for the record's own reading to say.
             good &= np.abs(ahead) <= times.FAR_MS
         return good
@@ -197,12 +197,10 @@ class Decoder:
                 document = _nest(self._own(pa.array([value], pa.binary())).to_pylist()[0])
             else:
                 document = self._own(value)
-        except RejectedError:
-            raise
         except Exception as error:  # a user's function may raise anything
             raise RejectedError(reasons.DECODE_FAILED, f"{type(error).__name__}: {error}") from error
         if not isinstance(document, Mapping):
-            raise RejectedError(reasons.DECODE_FAILED, f"returned a {type(document).__name__}, no mapping")
+            raise RejectedError(reasons.NOT_AN_OBJECT, f"decode returned a {type(document).__name__}, no mapping")
         return record.read_document(document, self._spec, kafka_ms)
 
 

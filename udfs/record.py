@@ -15,7 +15,7 @@ import orjson
 
 from udfs import numbers, reasons, times
 from udfs.reasons import RejectedError
-from udfs.spec import MAX_DIGITS, Field, Spec
+from udfs.spec import MAX_DIGITS, MAX_EVENT_TIME_MS, Field, Spec
 
 MAX_DEPTH = 200
 _LIMIT = 10**MAX_DIGITS
@@ -63,7 +63,7 @@ class RecordReader:
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             return None
         if self._spec.event_time.path is None:
-            return (kafka_ms, values) if kafka_ms >= 0 else None
+            return (kafka_ms, values) if 0 <= kafka_ms <= MAX_EVENT_TIME_MS else None
         time_ms = values[0] * self._numerator // self._denominator
         ahead = time_ms - kafka_ms
         if time_ms < 0 or ahead > self._spec.max_ahead_ms or abs(ahead) > times.FAR_MS:
@@ -97,7 +97,7 @@ def _parse_strictly(value: bytes, fields: tuple[Field, ...]) -> dict[str, Any]:
         )
     except (json.JSONDecodeError, RecursionError) as error:
         raise RejectedError(reasons.NOT_JSON, str(error)) from error
-    _refuse_surrogates(value, document)
+    _refuse_surrogates(document)
     if constants:
         raise RejectedError(reasons.NOT_FINITE, f"{constants[0]} is no JSON number")
     if not isinstance(document, _Pairs):
@@ -116,6 +116,10 @@ class _Pairs(dict[str, Any]):
         if len(self) != len(pairs):
             names = [name for name, _ in pairs]
             self.twice = frozenset(name for name in self if names.count(name) > 1)
+        # Here, as a later pair of the same name hides an earlier one.
+        for name, value in pairs:
+            _refuse_surrogates(name)
+            _refuse_surrogates(value)
 
 
 class _HugeNumber:
@@ -157,23 +161,19 @@ def _depth_exceeds(text: str, limit: int) -> bool:
     return False
 
 
-def _refuse_surrogates(value: bytes, document: object) -> None:
-    """The stdlib lets a lone surrogate escape pass; it is no text and could not be written again."""
-    if b"\\u" not in value:
-        return
-    pending = [document]
-    while pending:
-        item = pending.pop()
-        match item:
-            case str():
-                try:
-                    item.encode()
-                except UnicodeEncodeError as error:
-                    raise RejectedError(reasons.NOT_JSON, "a lone surrogate in a string") from error
-            case dict():
-                pending += [*item.keys(), *item.values()]
-            case list():
-                pending += item
+def _refuse_surrogates(value: object) -> None:
+    """The stdlib lets a lone surrogate escape pass; it is no text and could not be written again.
+
+    Objects inside ``value`` have looked at themselves.
+    """
+    if isinstance(value, list):
+        for item in value:
+            _refuse_surrogates(item)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RejectedError(reasons.NOT_JSON, "a lone surrogate in a string") from error
 
 
 def _refuse_duplicates(document: _Pairs, field: Field) -> None:
@@ -232,7 +232,7 @@ def _double(value: Any, field: Field) -> float:
         _mistyped(field.path, "a number", value)
     try:
         number = float(value)
-    except OverflowError:
+    except (OverflowError, ValueError):  # beyond a double, or a signalling NaN
         number = float("inf")
     if number - number != 0:
         raise RejectedError(reasons.NOT_FINITE, f"{field.path!r} is not finite as a double")
@@ -246,7 +246,9 @@ def _decimal(value: Any, field: Field) -> int:
         value = _exact(value)
     if isinstance(value, float):
         # A user's decode function gave a double: its shortest text is what it stands for.
-        value = Decimal(repr(value))
+        value = Decimal(float.__repr__(value))
+    if isinstance(value, int) and abs(value) >= _LIMIT:
+        value = _HugeNumber()
     if isinstance(value, _HugeNumber):
         raise RejectedError(reasons.TOO_MANY_DECIMALS, f"{field.path!r} has over {MAX_DIGITS} digits")
     if isinstance(value, bool) or not isinstance(value, int | Decimal):

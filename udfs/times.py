@@ -32,13 +32,15 @@ def from_rfc3339(text: str) -> int:
         if int(off_hour or 0) > 23 or int(off_minute or 0) > 59:
             raise ValueError("its offset is out of range")
         offset = timedelta(hours=int(off_hour or 0), minutes=int(off_minute or 0))
+        # Python has no year 0, which RFC 3339 has: a leap year like the year 4, which is 1461 days later.
+        before_python = timedelta(days=1461) if year == "0000" else timedelta()
         moment = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), int(second),
+            int(year) or 4, int(month), int(day), int(hour), int(minute), int(second),
             tzinfo=timezone(-offset if sign == "-" else offset),
         )  # fmt: skip
     except ValueError as error:
         raise RejectedError(reasons.EVENT_TIME_OUT_OF_RANGE, f"{text[:60]!r}: {error}") from error
-    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC) - before_python) // timedelta(seconds=1)
     return seconds * 1000 + int((fraction or "0")[:3].ljust(3, "0"))
 
 

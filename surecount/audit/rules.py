@@ -7,8 +7,10 @@ has a fast way for the records that break none.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from surecount.audit import exact, times
@@ -71,6 +73,17 @@ def to_ms(time: int, unit: str) -> int:
     return time * factor // divisor
 
 
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
+_STEP = {"{": 1, "[": 1, "}": -1, "]": -1}
+
+
+def _open_at_once(text: str) -> int:
+    """The most arrays and objects that are open anywhere in a text, JSON or not, strings left out."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return 0
+    return max(accumulate(_STEP.get(character, 0) for character in _STRING.sub("", text)))
+
+
 def parse_json(value: bytes) -> Object:
     """The JSON object in ``value``; raises RejectedError, ``empty`` … ``not_an_object`` or ``not_finite``."""
     if not value.strip(WHITE_SPACE.encode()):
@@ -79,13 +92,13 @@ def parse_json(value: bytes) -> Object:
         text = value.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RejectedError(INVALID_UTF8) from error
+    if _open_at_once(text) > MAX_DEPTH:
+        raise RejectedError(NESTING_TOO_DEEP)
     document = parse(text)
     if document is None:
         raise RejectedError(NOT_JSON)
     if not document.finite:
         raise RejectedError(NOT_FINITE)
-    if document.depth > MAX_DEPTH:
-        raise RejectedError(NESTING_TOO_DEEP)
     if not isinstance(document.value, Object):
         raise RejectedError(NOT_AN_OBJECT)
     return document.value

@@ -180,7 +180,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(JSON | st.fixed_dictionaries({k: st.just(v) | JSON for k, v in GOOD.items()}), max_size=5),
     st.data(),
@@ -194,7 +194,7 @@ def test_no_json_raises_and_company_changes_nothing(documents: list[Any], data: 
         assert decode([values[r.row]])[1][0].reason == r.reason
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 100))
 def test_no_bytes_raise(junk: bytes, at: int) -> None:
     value = record()
