@@ -85,7 +85,7 @@ REJECTED: list[tuple[str, bytes | None]] = [
     ("not_json", b"\xef\xbb\xbf" + text()),
     ("not_json", text() + b"{}"),
     ("not_json", text(free='"\\ud800"')),
-    ("not_json", ("[" * 1500).encode()),
+    ("nesting_too_deep", ("[" * 1500).encode()),
     ("nesting_too_deep", text(free=deep(200))),
     ("nesting_too_deep", deep(201).encode()),
     ("not_an_object", deep(200).encode()),
