@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from surecount.local import processes
+from surecount.local.layout import PROJECT
 
 COMMAND = [sys.executable, "-m", "surecount.cli"]
 
@@ -20,6 +22,23 @@ def run(folder: Path, *arguments: str, expect: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def first_line_of_readmes_reader(bootstrap_servers: str) -> str:
+    """README's ten lines that read the results, run as they stand but for the address."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    program = readme.partition("```python\n")[2].partition("```")[0].replace("localhost:9092", bootstrap_servers)
+    reader = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True)
+    # Ends a reader that finds nothing, so that the line below is empty and not waited for without end.
+    watchdog = threading.Timer(60, reader.kill)
+    watchdog.start()
+    try:
+        assert reader.stdout is not None
+        return reader.stdout.readline()
+    finally:
+        watchdog.cancel()
+        reader.kill()
+        reader.wait()
 
 
 def test_readmes_session(tmp_path: Path) -> None:
@@ -45,6 +64,7 @@ def test_readmes_session(tmp_path: Path) -> None:
         report = json.loads(run(tmp_path, "audit", "shop.toml", "--bounded", "--json"))
         assert report["balanced"] is True
         assert "shop.aggregate" in run(tmp_path, "jobs")
+        assert "customer" in first_line_of_readmes_reader(status["bootstrap_servers"])
     finally:
         assert "kafka-1" in run(tmp_path, "down", "--purge")
     assert processes.find(stack) == []
