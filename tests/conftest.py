@@ -43,9 +43,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     try:
         yield running
     finally:
-        running.down()
         if request.session.stash.get(_FAILED, False):
             shutil.copytree(running.logs_dir, KEPT_LOGS, dirs_exist_ok=True)
+        running.down(purge=True)
 
 
 @dataclass(frozen=True)
