@@ -37,6 +37,9 @@ def main() -> None:
     environment = StreamExecutionEnvironment.get_execution_environment(_configuration(pipeline))
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
+    # Flink cuts generated code of more than 4,000 characters into methods that share fields: on the way of
+    # every record, the watermark's would be. Set here, since its generator reads no other configuration.
+    table_environment.get_config().set("table.generated-code.max-length", "32000")
     build(table_environment, pipeline, bounded=arguments.bounded)
     environment.execute(arguments.name or f"{pipeline.name}.aggregate")
 
@@ -66,8 +69,11 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """One row for each batch's partials, and one for each rejected record."""
     decode = udf(DecodeAndCombine(pipeline.spec()), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_combine", decode)
-    decoded = t.sql_query("""
-        SELECT k, v, headers, topic, `partition`, `offset`,
+    # What stands here is copied for every record that waits for Python; a constant is not.
+    topics = pipeline.source.topics
+    topic = "topic" if len(topics) > 1 else tables.quote(topics[0])
+    decoded = t.sql_query(f"""
+        SELECT k, v, headers, {topic} AS topic, `partition`, `offset`,
                decode_and_combine(v, kafka_time) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)
@@ -97,6 +103,13 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     )
 
 
+_BATCHES_IN_FLIGHT = 4
+"""Batches that the JVM may send before it waits for all of their answers.
+
+It reads on while Python works on those before the last. The records wait in the JVM's heap, so this is also
+a matter of memory; ``performance.batch_time`` bounds it where records are large.
+"""
+
 _UNPACK = """
     SELECT head || SPLIT_INDEX(line, CHR(9), 0) || key_tail,
            head || SPLIT_INDEX(line, CHR(9), 0) || middle || SPLIT_INDEX(line, CHR(9), 1) || tail
@@ -125,7 +138,7 @@ def _configuration(pipeline: Pipeline) -> Configuration:
         "pipeline.object-reuse": "true",
         "python.execution-mode": "process",
         "python.fn-execution.arrow.batch.size": str(pipeline.performance.batch_records),
-        "python.fn-execution.bundle.size": str(2 * pipeline.performance.batch_records),
+        "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * pipeline.performance.batch_records),
         "python.fn-execution.bundle.time": str(pipeline.performance.batch_time),
         "table.exec.uid.generation": "ALWAYS",
         "table.local-time-zone": "UTC",

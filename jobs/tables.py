@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from surecount.config import EventTimeField, Kafka, Pipeline
 
-WATERMARK_SAMPLING = 17
+WATERMARK_SAMPLING = 61
 """While a partition catches up, one record in so many gives its event time to the watermark.
 
 A watermark that lags by some records is late, never wrong, and parsing each record's event time a second
@@ -61,11 +61,11 @@ def source(pipeline: Pipeline, *, bounded: bool) -> str:
         CREATE TEMPORARY TABLE source (
             k BYTES,
             v BYTES,
-            headers MAP<STRING, BYTES> METADATA VIRTUAL,
-            topic STRING METADATA VIRTUAL,
-            `partition` INT METADATA VIRTUAL,
-            `offset` BIGINT METADATA VIRTUAL,
-            kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+            headers MAP<STRING, BYTES> NOT NULL METADATA VIRTUAL,
+            topic STRING NOT NULL METADATA VIRTUAL,
+            `partition` INT NOT NULL METADATA VIRTUAL,
+            `offset` BIGINT NOT NULL METADATA VIRTUAL,
+            kafka_time TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL,
             event_time AS {_event_time(pipeline)},
             WATERMARK FOR event_time AS event_time - INTERVAL {_interval(config.out_of_orderness)}
         ) WITH ({_options(options)})"""
@@ -93,8 +93,7 @@ def _event_time(pipeline: Pipeline) -> str:
     stated = _milliseconds(time)
     return f"""CASE
         WHEN (MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - {_CAUGHT_UP})
-         AND {stated} BETWEEN TIMESTAMP '1970-01-01 00:00:00'
-                      AND kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
+         AND {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
         THEN {stated} END"""
 
 
