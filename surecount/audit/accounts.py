@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from confluent_kafka import Message
+
 from surecount.audit import exact, times
 from surecount.audit.ledger import AggregateLedger, Closing, Total, WindowRecount
 from surecount.audit.outputs import Found
+from surecount.audit.reader import offset_of, partition_of
 from surecount.audit.rejects import Reject, RejectLedger, RejectRecount
 from surecount.audit.report import NAMED, Amount, Books, Difference, Kind
 from surecount.audit.rules import Row
@@ -27,8 +30,8 @@ class Accounts(Protocol):
     def reject(self, reject: Reject) -> None:
         """A rejected input record."""
 
-    def result(self, found: Found, partition: int, where: str) -> None:
-        """A result in ``partition``; ``where`` is its topic-partition@offset."""
+    def result(self, found: Found, message: Message) -> None:
+        """A result, and the record that it stands in."""
 
     def correction(self, found: Found) -> None:
         """A correction."""
@@ -36,7 +39,7 @@ class Accounts(Protocol):
     def find_reject(self, reject: Reject) -> None:
         """A record of the rejects topic."""
 
-    def malformed(self, where: str, detail: str) -> None:
+    def malformed(self, message: Message, detail: str) -> None:
         """An output that can't be read."""
 
     def unknown(self, aggregate: str) -> None:
@@ -62,16 +65,16 @@ class FirstReading:
         self.rejects.expect(reject)
         self.reasons[reject.reason] += 1
 
-    def result(self, found: Found, partition: int, where: str) -> None:
+    def result(self, found: Found, message: Message) -> None:
         ledger = self.ledgers[found.aggregate]
-        disorder = ledger.add_result(found, partition)
+        disorder = ledger.add_result(found, partition_of(message))
         if disorder is not None:
             details = {
                 "doubled": "the result of this window stands twice",
                 "out_of_order": "this result comes after that of a later window: doubled, or out of order",
             }
             name = _name_window(ledger.plan, found.start, found.key)
-            self._differ(Difference(disorder, details[disorder], where, **name))
+            self._differ(Difference(disorder, details[disorder], _where(message), **name))
 
     def correction(self, found: Found) -> None:
         self.ledgers[found.aggregate].add_correction(found)
@@ -79,8 +82,8 @@ class FirstReading:
     def find_reject(self, reject: Reject) -> None:
         self.rejects.find(reject)
 
-    def malformed(self, where: str, detail: str) -> None:
-        self._differ(Difference("malformed", detail, where))
+    def malformed(self, message: Message, detail: str) -> None:
+        self._differ(Difference("malformed", detail, _where(message)))
 
     def unknown(self, aggregate: str) -> None:
         self.unknown_aggregates[aggregate] += 1
@@ -136,7 +139,7 @@ class SecondReading:
     def reject(self, reject: Reject) -> None:
         self.rejects.expect(reject)
 
-    def result(self, found: Found, partition: int, where: str) -> None:  # noqa: ARG002
+    def result(self, found: Found, message: Message) -> None:  # noqa: ARG002
         self.windows[found.aggregate].add_output(found)
 
     def correction(self, found: Found) -> None:
@@ -145,7 +148,7 @@ class SecondReading:
     def find_reject(self, reject: Reject) -> None:
         self.rejects.find(reject)
 
-    def malformed(self, where: str, detail: str) -> None:
+    def malformed(self, message: Message, detail: str) -> None:
         """The first reading has named it."""
 
     def unknown(self, aggregate: str) -> None:
@@ -171,6 +174,10 @@ def _amount(plan: AggregatePlan, total: Total) -> Amount:
             case _:
                 sums[field.path] = value
     return Amount(total.count, sums)
+
+
+def _where(message: Message) -> str:
+    return f"{message.topic()}-{partition_of(message)}@{offset_of(message)}"
 
 
 def _name_window(plan: AggregatePlan, start: int, key: Key) -> dict[str, Any]:

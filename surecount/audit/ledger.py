@@ -7,6 +7,7 @@ windows that are open, or read on one side only so far, and not for records.
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -77,8 +78,8 @@ class AggregateLedger:
         self._parts: dict[tuple[int, Key], list[list[float | int]]] = {}
         self._floats = [index for index, sum_ in enumerate(plan.sums) if sum_.type == "float"]
         self._exact = [index for index, sum_ in enumerate(plan.sums) if sum_.type != "float"]
-        # Key → newest window start per partition of the results, -1 for none.
-        self._newest: dict[Key, list[int]] = {}
+        # Partition of the results → key → newest window start.
+        self._newest: defaultdict[int, dict[Key, int]] = defaultdict(dict)
         self._closed_through = 0
 
     @property
@@ -122,15 +123,13 @@ class AggregateLedger:
         One producer at a time writes the results of a key, in the order of their windows, so within a
         partition a window that does not come after the newest one is doubled or out of order.
         """
-        newest = self._newest.setdefault(found.key, [])
-        newest.extend([-1] * (partition + 1 - len(newest)))
+        newest = self._newest[partition]
+        before = newest.get(found.key, -1)
         disorder: Disorder | None = None
-        if found.start == newest[partition]:
-            disorder = "doubled"
-        elif found.start < newest[partition]:
-            disorder = "out_of_order"
+        if found.start > before:
+            newest[found.key] = found.start
         else:
-            newest[partition] = found.start
+            disorder = "doubled" if found.start == before else "out_of_order"
         self._subtract(found, self.results)
         return disorder
 
@@ -139,11 +138,15 @@ class AggregateLedger:
         self._subtract(found, self.corrections)
 
     def _subtract(self, found: Found, total: Total) -> None:
-        sums = units(self.plan, found)
+        # Without floats, all sums are ints.
+        sums: Sequence[int] = units(self.plan, found) if self._floats else found.sums  # type: ignore[assignment]
         total.add(found.records, sums)
         # All buckets close at one watermark: what is written for a window says that those before are closed.
         self._closed_through = max(self._closed_through, found.start + self.plan.window_ms)
-        entry = self._windows.setdefault(found.start, {}).setdefault(found.key, [0] * (len(sums) + 1))
+        window = self._windows.setdefault(found.start, {})
+        entry = window.get(found.key)
+        if entry is None:
+            entry = window[found.key] = [0] * (len(sums) + 1)
         entry[0] -= found.records
         for slot, value in enumerate(sums, start=1):
             entry[slot] -= value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from surecount.audit import exact, strictjson, times
+from surecount.audit.fastresults import fast_result
 from surecount.audit.truth import AggregatePlan, Key
 
 if TYPE_CHECKING:
@@ -57,9 +58,15 @@ class OutputReader:
         self._indexes = {plan.name: index for index, plan in enumerate(plans)}
         self._key_names = [tuple(field.path for field in plan.keys) for plan in plans]
         self._sum_names = [tuple(field.path for field in plan.sums) for plan in plans]
+        self._fast_result = fast_result(plans)
 
     def result(self, key: bytes | None, value: bytes | None) -> Found:
         """Read a result; raises MalformedError or UnknownAggregateError."""
+        plain = self._fast_result(key, value)
+        if plain is not None:
+            start = _window_start(plain.start, plain.end, self._plans[plain.aggregate].window_ms)
+            if start is not None:
+                return Found(plain.aggregate, plain.key, start, plain.records, plain.sums, 0)
         return self._read(key, value, _RESULT)
 
     def correction(self, key: bytes | None, value: bytes | None) -> Found:
@@ -109,6 +116,13 @@ class OutputReader:
 def _time(text: str) -> int | None:
     ms = times.parse_rfc3339(text)
     return ms if ms is not None and ms >= 0 and _text(ms) == text else None
+
+
+@lru_cache(maxsize=4096)
+def _window_start(start: bytes, end: bytes, window_ms: int) -> int | None:
+    """Epoch ms of a window's start; None where the two are no window's."""
+    ms = _time(start.decode())
+    return ms if ms is not None and ms % window_ms == 0 and _text(ms + window_ms).encode() == end else None
 
 
 @lru_cache(maxsize=4096)

@@ -34,6 +34,11 @@ def _place(message: Message) -> Place:
     return _TOPIC(message), _PARTITION(message)
 
 
+def partition_of(message: Message) -> int:
+    """The partition of a record that was read."""
+    return message.partition()  # type: ignore[return-value]
+
+
 def offset_of(message: Message) -> int:
     """The offset of a record that was read."""
     return message.offset()  # type: ignore[return-value]

@@ -162,27 +162,27 @@ class Recount:
 
     def _take_outputs(self, run: Run, accounts: Accounts) -> int | None:
         """Book outputs; returns the job's watermark behind the last of them, ms, where it is known."""
-        topic, partition = run.place
-        clock = None
+        topic = run.place[0]
+        topics = self._pipeline.topics
+        last = None
         for message in run.messages:
-            where = f"{topic}-{partition}@{offset_of(message)}"
             key, value = message.key(), message.value()
             try:
-                if topic == self._pipeline.topics.rejects:
-                    accounts.find_reject(parse_reject(message.headers(), key, value))
-                    continue
-                if topic == self._pipeline.topics.results:
-                    found = self._outputs.result(key, value)
-                    accounts.result(found, partition, where)
+                if topic == topics.results:
+                    last = self._outputs.result(key, value)
+                    accounts.result(last, message)
+                elif topic == topics.corrections:
+                    last = self._outputs.correction(key, value)
+                    accounts.correction(last)
                 else:
-                    found = self._outputs.correction(key, value)
-                    accounts.correction(found)
-                clock = found.start + self._truth.plans[found.aggregate].window_ms + max(found.late_by_ms, 0)
+                    accounts.find_reject(parse_reject(message.headers(), key, value))
             except MalformedError as error:
-                accounts.malformed(where, str(error))
+                accounts.malformed(message, str(error))
             except UnknownAggregateError as error:
                 accounts.unknown(error.name)
-        return clock
+        if last is None:
+            return None
+        return last.start + self._truth.plans[last.aggregate].window_ms + max(last.late_by_ms, 0)
 
 
 @contextmanager

@@ -185,19 +185,11 @@ class Report:
         console.print(Text(self.summary(), style=style), soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table("aggregate")
-        accounts = ("records in", "results", "corrections", "rejected", "duplicates", "open", "open windows")
-        for account in accounts:
-            table.add_column(account, justify="right")
+        """Accounts downwards, so that no number is cut on a narrow terminal."""
+        table = Table("")
         for books in self.books:
-            amounts = (
-                books.records_in,
-                books.results,
-                books.corrections,
-                books.rejected,
-                books.duplicates,
-                books.open,
-                books.open_windows,
-            )
-            table.add_row(books.aggregate, *(f"{amount:,}" for amount in amounts))
+            table.add_column(books.aggregate, justify="right")
+        for account in ("records in", "results", "corrections", "rejected", "duplicates", "open", "open windows"):
+            name = account.replace(" ", "_")
+            table.add_row(account, *(f"{getattr(books, name):,}" for books in self.books))
         return table

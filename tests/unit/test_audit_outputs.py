@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from surecount.audit.fastresults import fast_result
 from surecount.audit.outputs import Found, MalformedError, OutputReader, UnknownAggregateError
 from surecount.audit.truth import plan
 from udfs.spec import Aggregate, EventTime, Field, Spec
@@ -174,3 +177,47 @@ def test_no_value(value: bytes | None) -> None:
 def test_an_aggregate_that_the_pipeline_does_not_have() -> None:
     with pytest.raises(UnknownAggregateError, match="other"):
         read(VALUE.replace('"one"', '"other"'))
+
+
+PLAIN = Spec(
+    aggregates=(Aggregate("plain", (Field("who", "string"), Field("shard", "int")), (Field("n", "int"),), 60_000),),
+    event_time=EventTime(),
+    max_ahead_ms=0,
+    max_value_bytes=1024,
+    buckets=1,
+)
+PIECES = ["ada", "é", '\\"', "\\u00e9", "\n", "-0", "007", "1e3", "9" * 30, '",', "}", " ", "", START, END, "null", "1"]
+
+
+@given(st.data())
+def test_the_fast_way_says_what_the_strict_one_says(data: st.DataObject) -> None:
+    """Whatever pieces a result is made of, the fast way gives the strict reader's answer or none."""
+    piece = st.sampled_from(PIECES)
+    who = data.draw(st.one_of(piece, st.text(max_size=5)))
+    count, total, shard = (data.draw(st.one_of(st.integers().map(str), piece)) for _ in range(3))
+    start, end = data.draw(st.sampled_from([(START, END), (END, START), (START, START), ("1", END)]))
+    key = f'{{"aggregate":"plain","key":{{"who":"{who}","shard":{shard}}},"start":"{start}"}}'.encode()
+    value = key[:-1] + f',"end":"{end}","count":{count},"sum":{{"n":{total}}}}}'.encode()
+    cut = data.draw(st.integers(0, 3))
+    key = data.draw(st.sampled_from([key, key[cut:], key + b" ", key.replace(b"ada", b"bob")]))
+    reader = OutputReader(plan(PLAIN))
+
+    def outcome() -> Any:
+        try:
+            return reader.result(key, value)
+        except (MalformedError, UnknownAggregateError) as error:
+            return type(error)
+
+    both = outcome()
+    reader._fast_result = lambda _key, _value: None
+    assert both == outcome()
+
+
+def test_the_fast_way_is_taken() -> None:
+    key, value = split(
+        f'{{"aggregate":"plain","key":{{"who":"é","shard":-7}},"start":"{START}","end":"{END}",'
+        '"count":3,"sum":{"n":-42}}'
+    )
+    fast = fast_result(plan(PLAIN))(key, value)
+    assert fast is not None
+    assert (fast.key, fast.records, fast.sums) == (("é", -7), 3, (-42,))

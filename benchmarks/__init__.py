@@ -1,0 +1,1 @@
+"""Measurements on a real stack: ``python -m benchmarks --help``."""

@@ -1,0 +1,56 @@
+"""Figures for README and docs, each from a real broker and a real cluster on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import latency, state, throughput
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+Rate = Annotated[int, typer.Option(help="Events a second.")]
+
+
+@app.command("latency")
+def latency_command(
+    rate: Rate = 20_000,
+    seconds: Annotated[int, typer.Option(help="For how long.")] = 120,
+    checkpoint: Annotated[str, typer.Option(help="The checkpoint interval.")] = "5 s",
+) -> None:
+    """From the watermark passing a window's end to its results being readable."""
+    latency.run(rate, seconds, checkpoint)
+
+
+@app.command("state")
+def state_command(
+    rate: Rate = 20_000,
+    seconds: Annotated[int, typer.Option(help="For how long.")] = 600,
+    keys: Annotated[int, typer.Option(help="Distinct keys in one-hour windows.")] = 10_000,
+) -> None:
+    """How large checkpoints become while windows stay open."""
+    state.run(rate, seconds, keys)
+
+
+@app.command("throughput")
+def throughput_command(
+    rounds: Annotated[int, typer.Option(help="Runs of each, interleaved.")] = 3,
+    only: Annotated[list[throughput.Case] | None, typer.Option(help="Leave out the other cases.")] = None,
+    peer: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A PyFlink program to run beside each of ours on the same topic. It gets --src, --results and "
+            "--rejects TOPIC, --bootstrap SERVERS, --checkpoints URL and --bounded.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Seconds after which a run is given up.")] = 300,
+) -> None:
+    """Whole elapsed time of bounded runs, each audited."""
+    throughput.run(rounds, only or list(throughput.Case), peer, limit)
+
+
+if __name__ == "__main__":
+    app()
