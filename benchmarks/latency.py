@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
+from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, feeding, stage
 from surecount import topics
-from surecount.cli import out
+from surecount.cli import err, out
 from surecount.config import Pipeline
 from surecount.generator.options import Options
 from udfs import times
 
-_WINDOW_S = 10
-_OUT_OF_ORDERNESS_S = 2
+# Seven seconds are out of step with most checkpoint intervals.
+_WINDOW_MS = 7_000
+_OUT_OF_ORDERNESS_MS = 2_000
 _KEYS = 1_000
 _DRAIN_S = 30
 
@@ -26,13 +30,13 @@ _PIPELINE = """
 [source]
 topics = ["latency.events"]
 event_time = {{ field = "ts", unit = "ms" }}
-out_of_orderness = "{out_of_orderness} s"
+out_of_orderness = "{out_of_orderness} ms"
 
 [[aggregate]]
 name = "totals"
 key = ["key"]
 sum = ["amount"]
-window = "{window} s"
+window = "{window} ms"
 
 [checkpoint]
 interval = "{checkpoint}"
@@ -40,33 +44,63 @@ interval = "{checkpoint}"
 
 
 def run(rate: int, seconds: int, checkpoint: str) -> None:
-    """Print p50, p99 and the worst, in seconds over all results of all windows but the first.
+    """Print p50, p99 and the worst over all results, those of the first window aside: the job warms up.
 
-    Events carry the wall clock's time as they are sent, so the watermark passes a window's end
-    ``out_of_orderness`` after the clock does, at the earliest.
+    The watermark passes a window's end when the last of the partitions has got a record that is
+    ``out_of_orderness`` after it; Kafka's timestamps say when that was.
     """
-    toml = _PIPELINE.format(out_of_orderness=_OUT_OF_ORDERNESS_S, window=_WINDOW_S, checkpoint=checkpoint)
+    toml = _PIPELINE.format(out_of_orderness=_OUT_OF_ORDERNESS_MS, window=_WINDOW_MS, checkpoint=checkpoint)
     with stage() as on:
         pipeline, file = on.pipeline("latency", toml)
         on.start(pipeline, file)
         options = Options(events=rate * seconds, keys=_KEYS, rate=rate, partitions=PARTITIONS)
-        with feeding(pipeline, options) as feeder:
-            delays = _delays(pipeline, lambda: feeder.is_alive())
-    # While the first window is open, the job warms up.
-    ends = sorted(delays)[1:]
-    every = sorted(delay for end in ends for delay in delays[end])
-    table = Table("windows", "results", "p50 s", "p99 s", "worst s", "interval s", title=f"latency at {rate:,}/s")
-    interval = pipeline.checkpoint.interval / 1000
-    p99 = every[len(every) * 99 // 100]
-    table.add_row(
-        str(len(ends)), f"{len(every):,}", f"{median(every):.2f}", f"{p99:.2f}", f"{every[-1]:.2f}", f"{interval:g}"
-    )
+        with feeding(pipeline, options) as feeder, err.status(f"{rate:,} events/s for {seconds} s"):
+            readable = _readable(pipeline, feeder.is_alive)
+        with err.status("reading what was sent"):
+            passed = _passed(pipeline, sorted(readable))
+    ends = sorted(passed)[1:]
+    delays = sorted(moment - passed[end] for end in ends for moment in readable[end])
+    table = Table("windows", "results", "p50 s", "p99 s", "worst s", "interval", title=f"latency at {rate:,}/s")
+    figures = (median(delays), delays[len(delays) * 99 // 100], delays[-1])
+    table.add_row(str(len(ends)), f"{len(delays):,}", *(f"{figure:.2f}" for figure in figures), checkpoint)
     out.print(table)
 
 
-def _delays(pipeline: Pipeline, feeding_on: object) -> dict[int, list[float]]:
-    """Seconds of each result by its window's end."""
-    assert callable(feeding_on)
+def _readable(pipeline: Pipeline, feeding_on: Callable[[], bool]) -> dict[int, list[float]]:
+    """By window end (ms): when each of its results could be read, epoch seconds."""
+    found: dict[int, list[float]] = defaultdict(list)
+    with _consumer(pipeline, pipeline.topics.results) as consumer:
+        last = time.monotonic()
+        while time.monotonic() - last < _DRAIN_S:
+            if feeding_on():
+                last = time.monotonic()
+            for message in consumer.consume(10_000, 0.05):
+                end = times.from_rfc3339(_json(message)["end"])
+                found[end].append(time.time())
+    return found
+
+
+def _passed(pipeline: Pipeline, ends: list[int]) -> dict[int, float]:
+    """By window end (ms): when a record came that lets the watermark pass it, in every partition; epoch s."""
+    topic = pipeline.source.topics[0]
+    first: dict[int, dict[int, float]] = {end: {} for end in ends}
+    waiting = dict.fromkeys(range(PARTITIONS), 0)
+    with _consumer(pipeline, topic) as consumer:
+        left = sum(high - low for low, high in topics.offsets(pipeline.kafka, [topic]).values())
+        while left:
+            for message in consumer.consume(10_000, 1):
+                left -= 1
+                partition = message.partition()
+                assert partition is not None
+                moment = _json(message)["ts"] - _OUT_OF_ORDERNESS_MS
+                while waiting[partition] < len(ends) and moment >= ends[waiting[partition]]:
+                    first[ends[waiting[partition]]][partition] = message.timestamp()[1] / 1000
+                    waiting[partition] += 1
+    return {end: max(moments.values()) for end, moments in first.items() if len(moments) == PARTITIONS}
+
+
+@contextmanager
+def _consumer(pipeline: Pipeline, topic: str) -> Iterator[Consumer]:
     consumer = Consumer(
         {
             **topics.client_config(pipeline.kafka),
@@ -76,19 +110,17 @@ def _delays(pipeline: Pipeline, feeding_on: object) -> dict[int, list[float]]:
             "fetch.wait.max.ms": 10,
         }
     )
-    found: dict[int, list[float]] = defaultdict(list)
     try:
-        places = topics.offsets(pipeline.kafka, [pipeline.topics.results])
-        consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in places])
-        last = time.monotonic()
-        while feeding_on() or time.monotonic() - last < _DRAIN_S:
-            if feeding_on():
-                last = time.monotonic()
-            for message in consumer.consume(10_000, 0.05):
-                if message.error():
-                    raise RuntimeError(message.error())
-                end = times.from_rfc3339(orjson.loads(message.value() or b"")["end"])
-                found[end].append(time.time() - end / 1000 - _OUT_OF_ORDERNESS_S)
+        consumer.assign(
+            [TopicPartition(topic, partition, 0) for _, partition in topics.offsets(pipeline.kafka, [topic])]
+        )
+        yield consumer
     finally:
         consumer.close()
-    return found
+
+
+def _json(message: Message) -> dict[str, Any]:
+    if message.error():
+        raise RuntimeError(message.error())
+    content: dict[str, Any] = orjson.loads(message.value() or b"")
+    return content

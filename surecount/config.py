@@ -188,7 +188,7 @@ class Performance(_Model):
     """Speed against memory and latency."""
 
     batch_records: int = Field(50_000, ge=1, le=1_000_000)
-    batch_time: _duration("10 ms", "10 s") = 1_000  # type: ignore[valid-type]
+    batch_time: _duration("10 ms", "10 s") = 250  # type: ignore[valid-type]
 
 
 class Pipeline(_Model):
