@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test test-fast lint lock clean
+.PHONY: help setup demo bench test test-fast lint lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,9 @@ setup: $(VENV)/.installed jars/target/.fetched ## .venv with surecount in it, an
 
 demo: setup ## a real cluster, a kill in the middle, books that balance
 	@$(BIN)/surecount demo $(ARGS)
+
+bench: setup ## measurements on a cluster of their own: make bench ARGS="latency"
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 test: setup ## the whole suite, under 20 minutes
 	@$(BIN)/python -m pytest $(ARGS)

@@ -85,7 +85,8 @@ def _ours(on: Stage, case: Case, limit: int) -> float:
     if not report.balanced:
         report.print(out)
         raise SurecountError("the books do not balance", exit_code=1)
-    out.print(f"{case} surecount {seconds:.1f} s; audited at {rate:,.0f} records/s: {report.summary()}")
+    line = f"{case} surecount {seconds:.1f} s; audited at {rate:,.0f} records/s: {report.summary()}"
+    out.print(line, soft_wrap=True, highlight=False)
     _delete(pipeline)
     return seconds
 

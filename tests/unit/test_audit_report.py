@@ -51,6 +51,12 @@ def test_the_last_line_is_the_verdict_at_any_width() -> None:
     assert "note: a note" in printed(GOOD)
 
 
+def test_no_number_of_the_table_is_cut() -> None:
+    books = replace(BOOKS, records_in=123_456_789_012, results=123_456_788_012)
+    lines = printed(replace(GOOD, books=(books, books)))
+    assert sum(line.count("123,456,789,012") for line in lines[:-1]) == 2
+
+
 def test_aggregates_that_agree_share_a_line() -> None:
     assert replace(GOOD, books=(BOOKS, replace(BOOKS, aggregate="b"))).summary() == LINE
 

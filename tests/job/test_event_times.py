@@ -1,0 +1,63 @@
+"""Where event times may stand: windows close by them while the job runs, not only at its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from confluent_kafka import Producer
+
+from surecount import topics
+from surecount.waiting import wait_until
+from tests.conftest import Running
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = EVENT_TIME
+out_of_orderness = "1 s"
+
+[[aggregate]]
+name = "a"
+key = ["k"]
+window = "1 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+
+
+def rfc3339(now: float, zone: timezone) -> str:
+    return datetime.fromtimestamp(now, UTC).astimezone(zone).isoformat(timespec="milliseconds")
+
+
+@pytest.mark.parametrize(
+    ("event_time", "stated"),
+    [
+        ('"kafka"', lambda _now: None),
+        ('{ field = "ts", unit = "rfc3339" }', lambda now: rfc3339(now, timezone(timedelta(hours=5, minutes=30)))),
+        ('{ field = "ts", unit = "rfc3339" }', lambda now: rfc3339(now, timezone(-timedelta(hours=3)))),
+    ],
+    ids=["kafka", "east", "west"],
+)
+def test_windows_close_by_it(
+    make: Callable[..., Running], event_time: str, stated: Callable[[float], str | int | None]
+) -> None:
+    run = make(PIPELINE.replace("EVENT_TIME", event_time), partitions=1)
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    run.submit()
+    began = time.time()
+    producer.produce(f"{run.pipeline.name}.in", json.dumps({"ts": stated(began), "k": "first"}).encode())
+
+    def closed() -> list[int]:
+        # A beat: the watermark needs newer records to move on.
+        producer.produce(f"{run.pipeline.name}.in", json.dumps({"ts": stated(time.time()), "k": "beat"}).encode())
+        producer.flush()
+        values = [json.loads(message.value()) for message in run.read(run.pipeline.topics.results)]
+        return [value["count"] for value in values if value["key"]["k"] == "first"]
+
+    assert wait_until(closed, 60, "the first window's result", poll_s=0.5) == [1]
+    assert not run.read(run.pipeline.topics.corrections)
