@@ -50,11 +50,10 @@ class Array:
 
 @dataclass(frozen=True)
 class Document:
-    """One document. ``value`` is an Object, Array, str, Number, bool or None. ``depth`` counts arrays and
-    objects inside one another, ``finite`` is False where it holds NaN or an infinity."""
+    """One document. ``value`` is an Object, Array, str, Number, bool or None; ``finite`` is False where it
+    holds NaN or an infinity."""
 
     value: object
-    depth: int
     finite: bool
 
 
@@ -76,7 +75,7 @@ def _parse(text: str) -> Document:
     # Values go into ``holder`` under ``name``; an array throws its items away.
     holder: Object | Array = root
     name = ""
-    depth, finite = 0, True
+    finite = True
     # What may come next: "value", "first" (a value or ]), "name", "first name" (a name or }), ":",
     # "after" (a comma, ] or }) or "end".
     expected = "value"
@@ -111,7 +110,6 @@ def _parse(text: str) -> Document:
                 holder[name] = value
             if isinstance(value, Object | Array):
                 stack.append((holder, name))
-                depth = max(depth, len(stack))
                 holder = value
                 expected = "first name" if isinstance(value, Object) else "first"
             else:
@@ -138,7 +136,7 @@ def _parse(text: str) -> Document:
                 raise _NotJsonError
             expected = "value"
         elif kind == "end":
-            return Document(root[""], depth, finite)
+            return Document(root[""], finite)
         else:
             raise _NotJsonError
 

@@ -34,11 +34,6 @@ def without_arrays(value: object) -> object:
     return [] if isinstance(value, list) else value
 
 
-def depth(value: object) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
-
-
 @given(DOCUMENTS, st.booleans(), st.sampled_from([None, 1]))
 def test_reads_what_the_standard_library_writes(value: object, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -47,7 +42,6 @@ def test_reads_what_the_standard_library_writes(value: object, ascii_only: bool,
         return
     assert document is not None
     assert plain(document.value) == without_arrays(value)
-    assert document.depth == depth(value)
     assert document.finite
 
 
@@ -100,7 +94,7 @@ def test_names_that_stand_twice() -> None:
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_any_depth(levels: int, opening: str, closing: str) -> None:
     document = parse(opening * levels + "1" * (opening != "[") + closing * levels)
-    assert document is not None and document.depth == levels
+    assert document is not None
     assert parse(opening * levels) is None
 
 
