@@ -1,13 +1,14 @@
 """The command line: ``surecount COMMAND``.
 
 Exit codes: 0 done, 1 a check failed as it should (the books don't balance, something is not healthy),
-2 wrong use or a broken environment. Ctrl-C ends with 130.
+2 wrong use or a broken environment. Ctrl-C ends with 130, SIGTERM with 143.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ FlinkUrl = Annotated[
 
 def main() -> None:
     """Run the command line, errors as one clear text on standard error."""
+    # As an exception, so that what was started is stopped before the end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(standalone_mode=True)
     except SurecountError as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+import pytest
 
 from surecount.local import processes
 from surecount.local.layout import PROJECT
@@ -85,3 +88,30 @@ def test_the_demo_ends_with_balanced_books_and_nothing_left(tmp_path: Path) -> N
     assert "kill -9" in said
     assert "books balance: " in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+def test_a_demo_that_is_interrupted_leaves_nothing(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    demo = subprocess.Popen(
+        [*COMMAND, "demo"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"}, start_new_session=True,
+    )  # fmt: skip
+    assert demo.stdout is not None
+    watchdog = threading.Timer(120, demo.kill)
+    watchdog.start()
+    try:
+        said = ""
+        while "job runs" not in said and (line := demo.stdout.readline()):
+            said += line
+        folder = next(scratch.glob("surecount-demo-*"))
+        # Ctrl-C reaches the whole group of a terminal, SIGTERM the one process that it is sent to.
+        (os.killpg if sent == signal.SIGINT else os.kill)(demo.pid, sent)
+        said += demo.stdout.read()
+    finally:
+        watchdog.cancel()
+    assert demo.wait() == code, said
+    assert "stopped all, nothing left behind" in said
+    assert processes.find(folder / "stack") == []
+    assert list(scratch.iterdir()) == []
