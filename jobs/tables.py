@@ -85,7 +85,7 @@ def _event_time(pipeline: Pipeline) -> str:
 
     A record further ahead of its Kafka timestamp than ``max_ahead`` is rejected later; here it must not
     close every window. What a user's own decode function will find is not known here, so then the
-    watermark follows Kafka's timestamps.
+    watermark follows Kafka's timestamps. One far in the past needs no test: a watermark does not go back.
     """
     time = pipeline.source.event_time
     if not isinstance(time, EventTimeField) or pipeline.source.decode is not None:
