@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -60,16 +61,24 @@ FlinkUrl = Annotated[
 
 def main() -> None:
     """Run the command line, errors as one clear text on standard error."""
-    # As an exception, so that what was started is stopped before the end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stopped_by: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt  # so that what was started is stopped before the end
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         app(standalone_mode=True)
-    except SurecountError as error:
+    except BaseException as error:
+        if stopped_by:  # Kafka's client, for one, makes a TypeError of an interrupt that meets its constructor.
+            err.print("interrupted")
+            sys.exit(128 + stopped_by[0])
+        if not isinstance(error, SurecountError):
+            raise
         err.print(f"error: {error}", style="red", markup=False, highlight=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
