@@ -15,8 +15,8 @@ from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, feeding, stage
 from surecount import topics
-from surecount.cli import err, out
 from surecount.config import Pipeline
+from surecount.console import err, out
 from surecount.generator.options import Options
 from udfs import times
 

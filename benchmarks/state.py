@@ -7,7 +7,7 @@ import time
 from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, feeding, stage
-from surecount.cli import err, out
+from surecount.console import err, out
 from surecount.generator.options import Options
 
 _EVERY_S = 60

@@ -18,8 +18,8 @@ from rich.table import Table
 from benchmarks.stage import PARTITIONS, Stage, stage
 from surecount import topics
 from surecount.audit import audit
-from surecount.cli import err, out
 from surecount.config import Pipeline
+from surecount.console import err, out
 from surecount.errors import SurecountError
 from surecount.generate import generate
 from surecount.generator.options import Options

@@ -29,6 +29,8 @@ from jobs.operators import (
 from surecount import __version__
 from surecount.config import Pipeline, load
 
+JOB = "aggregate"
+
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
@@ -46,10 +48,11 @@ def main() -> None:
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, *, bounded: bool) -> None:
     """Source → decode and combine → rejects, and by bucket → windows → results and corrections."""
-    t.execute_sql(tables.source(pipeline, bounded=bounded))
-    t.execute_sql(tables.sink(pipeline, "rejects", pipeline.topics.rejects, key_value_type="BYTES", headers=True))
-    t.execute_sql(tables.sink(pipeline, "results", pipeline.topics.results, key_value_type="STRING"))
-    t.execute_sql(tables.sink(pipeline, "corrections", pipeline.topics.corrections, key_value_type="STRING"))
+    topics = pipeline.topics
+    t.execute_sql(tables.source(pipeline, JOB, pipeline.aggregated_topics, bounded=bounded))
+    t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
+    t.execute_sql(tables.sink(pipeline, JOB, "results", topics.results, key_value_type="STRING"))
+    t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))
 
     decoded = _decode(t, pipeline)
     # Without SOURCE_WATERMARK() a table made of a DataStream holds watermarks back, and no window closes.
@@ -67,10 +70,10 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, *, bounded: bool) -> No
 
 def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """One row for each batch's partials, and one for each rejected record."""
-    decode = udf(DecodeAndCombine(pipeline.spec()), result_type=DECODED, func_type="pandas")
+    decode = udf(DecodeAndCombine(pipeline.aggregate_spec()), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_combine", decode)
     # What stands here is copied for every record that waits for Python; a constant is not.
-    topics = pipeline.source.topics
+    topics = pipeline.aggregated_topics
     topic = "topic" if len(topics) > 1 else tables.quote(topics[0])
     decoded = t.sql_query(f"""
         SELECT k, v, headers, {topic} AS topic, `partition`, `offset`,
@@ -96,7 +99,7 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
         pieces.flat_map(SplitByBucket(), SPLIT)
         .uid("split-by-bucket")
         .key_by(lambda row: row[0], Types.INT())
-        .process(Windows(pipeline.spec()), MERGED)
+        .process(Windows(pipeline.aggregate_spec()), MERGED)
         .name("windows")
         .uid("windows")
         .set_max_parallelism(pipeline.state.max_parallelism)

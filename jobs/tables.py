@@ -6,6 +6,8 @@ both sides, and watermarks per partition inside the source.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from surecount.config import EventTimeField, Kafka, Pipeline
 
 WATERMARK_SAMPLING = 61
@@ -15,6 +17,9 @@ A watermark that lags by some records is late, never wrong, and parsing each rec
 time is the dearest thing that the source would do. Prime, so that transactions of a fixed size cannot
 make a stride that always misses.
 """
+
+WATERMARK_HEADER = "surecount.watermark"
+"""On clean records: the ingest job's watermark, in ms since 1970."""
 
 _CAUGHT_UP = "INTERVAL '2' SECOND"
 
@@ -41,13 +46,16 @@ def _kafka(kafka: Kafka) -> dict[str, str]:
     }
 
 
-def source(pipeline: Pipeline, *, bounded: bool) -> str:
-    """CREATE TABLE ``source``: raw keys and values, with their origin and a watermark."""
+def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool) -> str:
+    """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark."""
     config = pipeline.source
+    event_time, behind = _event_time(pipeline), config.out_of_orderness
+    if pipeline.has_ingest and job == "aggregate":
+        event_time, behind = _ingest_watermark(pipeline), 0
     options = {
         **_kafka(pipeline.kafka),
-        "topic": ";".join(config.topics),
-        "properties.group.id": pipeline.group_id,
+        "topic": ";".join(topics),
+        "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
         "scan.startup.mode": "earliest-offset",
@@ -66,8 +74,8 @@ def source(pipeline: Pipeline, *, bounded: bool) -> str:
             `partition` INT NOT NULL METADATA VIRTUAL,
             `offset` BIGINT NOT NULL METADATA VIRTUAL,
             kafka_time TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL,
-            event_time AS {_event_time(pipeline)},
-            WATERMARK FOR event_time AS event_time - INTERVAL {_interval(config.out_of_orderness)}
+            event_time AS {event_time},
+            WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}
         ) WITH ({_options(options)})"""
 
 
@@ -97,6 +105,19 @@ def _event_time(pipeline: Pipeline) -> str:
         THEN {stated} END"""
 
 
+def _ingest_watermark(pipeline: Pipeline) -> str:
+    """How far the ingest job's watermark was when it wrote a record: what comes behind it is not earlier.
+
+    Clean records come in the order of several raw partitions, so no watermark could be made of their
+    event times. They become readable at a checkpoint, so young ones are some intervals old.
+    """
+    young = _interval(2 * pipeline.checkpoint.interval + 2_000)
+    watermark = f"TRY_CAST(DECODE(headers['{WATERMARK_HEADER}'], 'UTF-8') AS BIGINT)"
+    return f"""CASE
+        WHEN MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - INTERVAL {young}
+        THEN TO_TIMESTAMP_LTZ({watermark}, 3) END"""
+
+
 def _milliseconds(time: EventTimeField) -> str:
     path = "$" + "".join(f"[''{part}'']" for part in time.field.split("."))
     text = f"JSON_VALUE(CAST(v AS STRING), '{path}')"
@@ -120,14 +141,25 @@ def _milliseconds(time: EventTimeField) -> str:
     return f"TO_TIMESTAMP_LTZ({ms}, 3)"
 
 
-def sink(pipeline: Pipeline, kind: str, topic: str, *, key_value_type: str, headers: bool = False) -> str:
-    """CREATE TABLE ``kind``: keys and values as they stand, exactly once."""
+_METADATA = {
+    "headers": "headers MAP<STRING, BYTES> METADATA",
+    "kafka_time": "kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
+}
+
+
+def sink(
+    pipeline: Pipeline, job: str, kind: str, topic: str, *, key_value_type: str, metadata: Iterable[str] = ()
+) -> str:
+    """CREATE TABLE ``kind``: keys and values as they stand, exactly once.
+
+    ``metadata`` names what else is written of each record: ``headers``, and Kafka's timestamp as ``kafka_time``.
+    """
     options = {
         **_kafka(pipeline.kafka),
         "topic": topic,
         "sink.delivery-guarantee": "exactly-once",
         "sink.transaction-naming-strategy": "POOLING",
-        "sink.transactional-id-prefix": pipeline.transactional_id_prefix(kind),
+        "sink.transactional-id-prefix": pipeline.transactional_id_prefix(job, kind),
         "properties.transaction.timeout.ms": str(pipeline.sink.transaction_timeout),
         # A rejected record may be as large as the source topic let it be; the topic has its own limit.
         "properties.max.request.size": str(256 << 20),
@@ -136,6 +168,5 @@ def sink(pipeline: Pipeline, kind: str, topic: str, *, key_value_type: str, head
         "properties.batch.size": str(256 << 10),
         "properties.compression.type": "lz4",
     }
-    column = "headers MAP<STRING, BYTES> METADATA" if headers else ""
-    columns = [f"k {key_value_type}", f"v {key_value_type}", *([column] if column else [])]
+    columns = [f"k {key_value_type}", f"v {key_value_type}", *(_METADATA[name] for name in metadata)]
     return f"CREATE TEMPORARY TABLE {kind} ({', '.join(columns)}) WITH ({_options(options)})"

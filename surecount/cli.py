@@ -10,16 +10,12 @@ import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from surecount import __version__, config, templates, topics
@@ -27,6 +23,17 @@ from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
 from surecount.config import Pipeline, parse_duration
+from surecount.console import (
+    AsJson,
+    Directory,
+    FlinkUrl,
+    PipelineFile,
+    err,
+    flink_url,
+    out,
+    print_json,
+    progress,
+)
 from surecount.errors import SurecountError
 from surecount.generate import generate as run_generate
 from surecount.generator.options import Options, parse_start
@@ -44,19 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
-err = Console(stderr=True)
-
-PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's TOML file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Directory = Annotated[
-    Path,
-    typer.Option("--dir", envvar="SURECOUNT_DIR", help="The folder that holds all of a local stack."),
-]
-FlinkUrl = Annotated[
-    str | None,
-    typer.Option("--flink", metavar="URL", help="A cluster's REST address; default: the local stack's."),
-]
 
 
 def main() -> None:
@@ -129,7 +123,7 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
     jobs_found = Flink(found.flink_url).jobs() if found.ok and found.flink_url else []
     failed = [job for job in jobs_found if job.state not in ("RUNNING", "FINISHED", "CANCELED")]
     if as_json:
-        _print_json({**dataclasses.asdict(found), "jobs": [dataclasses.asdict(job) for job in jobs_found]})
+        print_json({**dataclasses.asdict(found), "jobs": [dataclasses.asdict(job) for job in jobs_found]})
     else:
         table = Table("process", "state", "pid")
         for column in ("up", "restarts", "memory"):
@@ -176,7 +170,7 @@ def check(
 ) -> None:
     """Validate a pipeline file and print its plan."""
     if schema:
-        _print_json(config.json_schema())
+        print_json(config.json_schema())
         return
     if pipeline is None:
         raise SurecountError("no pipeline file named", "surecount check PIPELINE, or --schema")
@@ -185,7 +179,7 @@ def check(
         check_decode(pipeline, loaded.source.decode)
     content = plans.plan(loaded)
     if as_json:
-        _print_json(content)
+        print_json(content)
     else:
         for line in plans.lines(content):
             out.print(line, markup=False, highlight=False)
@@ -221,10 +215,10 @@ def generate(
         disorder_ms=disorder_ms, partitions=partitions, per_window=per_window, huge=huge,
         start_ms=parse_start(start_at) if start_at else None,
     )  # fmt: skip
-    with _progress("events", events) as bar:
+    with progress("events", events) as bar:
         summary = run_generate(loaded, options, bar)
     if as_json:
-        _print_json(dataclasses.asdict(summary))
+        print_json(dataclasses.asdict(summary))
     else:
         out.print(str(summary), markup=False, highlight=False)
     if summary.expected is None:
@@ -258,14 +252,14 @@ def submit(
     if not as_json:
         out.print(f"submitted {job_name(loaded)} as job {job_id}", highlight=False)
     if bounded:
-        total = sum(h - low for low, h in topics.offsets(loaded.kafka, loaded.source.topics).values())
-        with _progress("records", total) as bar:
+        total = sum(h - low for low, h in topics.offsets(loaded.kafka, loaded.aggregated_topics).values())
+        with progress("records", total) as bar:
             seconds = bounded_runs.wait_for_end(cluster, job_id, bar)
     else:
         with err.status("waiting until it runs"):
             seconds = bounded_runs.wait_until_running(cluster, job_id)
     if as_json:
-        _print_json({"job": job_id, "name": job_name(loaded), "state": cluster.state(job_id), "seconds": seconds})
+        print_json({"job": job_id, "name": job_name(loaded), "state": cluster.state(job_id), "seconds": seconds})
     else:
         out.print(f"{cluster.state(job_id)} after {seconds:.1f} s", highlight=False)
 
@@ -273,9 +267,9 @@ def submit(
 @app.command()
 def jobs(directory: Directory = DEFAULT_DIRECTORY, flink: FlinkUrl = None, as_json: AsJson = False) -> None:
     """The cluster's jobs."""
-    found = Flink(_url(directory, flink)).jobs()
+    found = Flink(flink_url(directory, flink)).jobs()
     if as_json:
-        _print_json([dataclasses.asdict(job) for job in found])
+        print_json([dataclasses.asdict(job) for job in found])
         return
     table = Table("job", "state", "id")
     for job in found:
@@ -292,7 +286,7 @@ def watch(
 ) -> None:
     """A live view: windows closing, rates, checkpoints, restarts."""
     loaded = config.load(pipeline)
-    with Watch(loaded, Flink(_url(directory, flink)), job_name(loaded)) as view:
+    with Watch(loaded, Flink(flink_url(directory, flink)), job_name(loaded)) as view:
         show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
 
 
@@ -323,7 +317,7 @@ def audit(
     loaded = config.load(pipeline)
     report = audited(loaded, bounded=bounded, timeout_s=parse_duration(timeout) / 1000)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         report.print(out)
     if not report.balanced:
@@ -332,7 +326,7 @@ def audit(
 
 def audited(pipeline: Pipeline, *, bounded: bool = False, timeout_s: float = 120.0) -> Report:
     """Audit with a progress bar."""
-    with _progress("records", None) as bar:
+    with progress("records", None) as bar:
         return run_audit(pipeline, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)
 
 
@@ -347,41 +341,11 @@ def demo(
     demonstration.run(seconds, keep=keep)
 
 
-class Bar:
-    """A progress bar as the two callbacks that work reports to."""
-
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
-
-    def __call__(self, done: int) -> None:
-        """So much is done."""
-        self._progress.update(self._task, completed=done)
-
-    def both(self, done: int, total: int) -> None:
-        """So much of so much is done."""
-        self._progress.update(self._task, completed=done, total=total)
-
-
-@contextmanager
-def _progress(unit: str, total: int | None) -> Iterator[Bar]:
-    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        yield Bar(progress, progress.add_task(unit, total=total))
-
-
-def _url(directory: Path, flink: str | None) -> str:
-    return flink or Stack(directory).flink_url
-
-
 def _cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, str]]:
     if flink is not None:
         return Flink(flink), client_environment()
     stack = Stack(directory)
     return Flink(stack.flink_url), stack.flink_env()
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
 
 
 if __name__ == "__main__":

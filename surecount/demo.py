@@ -12,6 +12,7 @@ from pathlib import Path
 
 from surecount import cli, config, topics
 from surecount.config import Pipeline
+from surecount.console import err, out
 from surecount.errors import SurecountError
 from surecount.generate import generate
 from surecount.generator.options import Options
@@ -41,10 +42,10 @@ def run(seconds: int, *, keep: bool) -> None:
     finally:
         stack.down()
         if kept:
-            cli.out.print(f"kept {folder}, with logs in {stack.logs_dir}", highlight=False)
+            out.print(f"kept {folder}, with logs in {stack.logs_dir}", highlight=False)
         else:
             shutil.rmtree(folder)
-            cli.out.print("stopped all, nothing left behind", highlight=False)
+            out.print("stopped all, nothing left behind", highlight=False)
 
 
 def _pipeline_file(folder: Path, stack: Stack) -> Path:
@@ -61,10 +62,10 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
     topics.ensure_source(pipeline, options.partitions)
     topics.ensure_outputs(pipeline)
     flink = Flink(stack.flink_url)
-    with cli.err.status("submitting the job"):
+    with err.status("submitting the job"):
         job_id = submit(pipeline, file, flink, stack.flink_env())
         wait_until_running(flink, job_id)
-    cli.out.print(
+    out.print(
         f"[green]✓[/] job runs; {RATE:,} events/s for {seconds} s: {KEYS} customers, 1 % late, 0.5 % bad, "
         "out of order by up to 1.5 s",
         highlight=False,
@@ -86,7 +87,7 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
     if failures:
         raise failures[0]
     report = cli.audited(pipeline)
-    report.print(cli.out)
+    report.print(out)
     if not report.balanced:
         raise SurecountError("the books do not balance", exit_code=1)
 
@@ -101,4 +102,4 @@ def _feed(pipeline: Pipeline, options: Options, failures: list[BaseException]) -
 def _kill_taskmanager(stack: Stack) -> None:
     name, pid = next(iter(stack.taskmanagers().items()))
     os.kill(pid, signal.SIGKILL)
-    cli.out.print(f"[red]✗[/] kill -9 {pid} ({name})", highlight=False)
+    out.print(f"[red]✗[/] kill -9 {pid} ({name})", highlight=False)

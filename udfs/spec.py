@@ -58,12 +58,28 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
+class Check:
+    """What a field's value must be; one that is not ``required`` may be missing or null.
+
+    ``low`` and ``high`` are inclusive, for decimals as integers at the field's scale. ``allowed`` lists
+    values of a string or an int.
+    """
+
+    field: Field
+    required: bool = True
+    low: int | float | None = None
+    high: int | float | None = None
+    allowed: tuple[str | int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Spec:
-    """All that decoding, combining and closing windows need to know.
+    """All that decoding, deduplicating, combining and closing windows need to know.
 
     ``max_ahead_ms`` is how far a record's event time may be ahead of its Kafka timestamp,
     ``max_value_bytes`` how large a value may be, ``decode`` an import path ``package.module:name``
-    of a user's function, ``buckets`` the number of pieces that the keys are hashed into.
+    of a user's function, ``buckets`` the number of pieces that keys and ids are hashed into.
+    ``event_id`` are the fields that tell one event from another; without any it is the record's origin.
     """
 
     aggregates: tuple[Aggregate, ...]
@@ -72,15 +88,30 @@ class Spec:
     max_value_bytes: int
     buckets: int
     decode: str | None = None
+    event_id: tuple[Field, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Every distinct field that a record must have, event time first."""
+        """Every distinct field that a record must have: event time, the aggregates', event id, checks."""
         time = self.event_time.field
         wanted = [time] if time else []
         for aggregate in self.aggregates:
             wanted += [*aggregate.key, *aggregate.sums]
+        wanted += [*self.event_id, *(check.field for check in self.checks if check.required)]
         return tuple(dict.fromkeys(wanted))
+
+    @cached_property
+    def optional(self) -> tuple[Field, ...]:
+        """The fields that a record may lack, and that are checked where it has them."""
+        wanted = [check.field for check in self.checks]
+        return tuple(field for field in dict.fromkeys(wanted) if field not in self.fields)
+
+    @cached_property
+    def narrow(self) -> frozenset[str]:
+        """Paths of the ints that are keys or ids, and so have 64 bits at most."""
+        keys = [field for aggregate in self.aggregates for field in aggregate.key]
+        return frozenset(field.path for field in (*keys, *self.event_id) if field.type == "int")
 
     @cached_property
     def by_name(self) -> dict[str, Aggregate]:

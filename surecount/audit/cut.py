@@ -108,7 +108,8 @@ def _running_cut(cluster: _Cluster, pipeline: Pipeline, timeout_s: float) -> Cut
         if not now.committed:
             if now.pending():
                 return None
-            note = f"group {pipeline.group_id} has no offsets (no checkpoint yet?): all of the input is counted"
+            group = pipeline.group_id("aggregate")
+            note = f"group {group} has no offsets (no checkpoint yet?): all of the input is counted"
             return _cut(now, now.source_stable, quiet=False, notes=[note])
         if now.source_end != first.source_end:
             return _cut(now, now.read_through(), quiet=False, notes=[])
@@ -158,14 +159,14 @@ class _Cluster:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._kafka: Kafka = pipeline.kafka
-        self._group = pipeline.group_id
+        self._group = pipeline.group_id("aggregate")
         try:
             self._admin = AdminClient(client_config(self._kafka))
         except KafkaException as error:
             raise SurecountError(
                 f"kafka.properties: {error.args[0].str()}", "they have to be properties of librdkafka"
             ) from error
-        self._sources = self._partitions(pipeline.source.topics)
+        self._sources = self._partitions(pipeline.aggregated_topics)
         self._outputs = self._partitions(pipeline.topics.all)
         # (partition, from, to) → how many records, or markers, are there: never asked twice.
         self._only_markers: dict[tuple[Place, int, int], bool] = {}

@@ -64,7 +64,7 @@ class Truth:
     """Judges the records of one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        spec = pipeline.spec()
+        spec = pipeline.aggregate_spec()
         self.plans = plan(spec)
         self._max_value = spec.max_value_bytes
         self._reader = rules.Reader(spec)

@@ -120,9 +120,7 @@ def _by_table(make: Callable[[Ints], list[T]], size: int) -> Callable[[Ints], li
 
 def _id_paths(pipeline: Pipeline, fields: Mapping[str, spec.Field]) -> list[str]:
     """The fields of the event id that aren't made already."""
-    wanted = pipeline.source.event_id
-    paths = [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
-    ids = [path for path in paths if path not in fields]
+    ids = [field.path for field in pipeline.source.id_fields if field.path not in fields]
     for path in ids:
         for other in (*fields, *ids):
             if path.startswith(other + ".") or other.startswith(path + "."):

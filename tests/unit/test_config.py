@@ -41,7 +41,7 @@ def test_defaults() -> None:
         ("source.out_of_orderness", 5, "source.out_of_orderness: 5 is not a duration"),
         ("source.out_of_orderness", "9 d", "'9 d' is outside of 0 s to 7 d"),
         ("source.max_value", "1 MB", "source.max_value: '1 MB' is not a size"),
-        ("source.topics", [], "source.topics = []"),
+        ("source.topics", [], "neither is given"),
         ("source.event_time", "kafkaa", "source.event_time = 'kafkaa': Input should be 'kafka'"),
         ("source.event_time.unit", "days", "source.event_time.unit = 'days': Input should be 's', 'ms'"),
         ("source.event_time.field", "a b", "source.event_time.field = 'a b'"),
@@ -95,7 +95,11 @@ def test_durations_read_back(ms: int) -> None:
 def test_transactional_id_prefixes_never_begin_with_one_another() -> None:
     names = ["shop", "shop2", "shop-2", "shop_"]
     pipelines = [config.parse({**SHOP, "name": name}, "x") for name in names]
-    prefixes = [p.transactional_id_prefix(kind) for p in pipelines for kind in ("results", "corrections", "rejects")]
+    prefixes = [
+        p.transactional_id_prefix("aggregate", kind)
+        for p in pipelines
+        for kind in ("results", "corrections", "rejects")
+    ]
     assert not [(a, b) for a in prefixes for b in prefixes if a != b and b.startswith(a)]
 
 

@@ -1,0 +1,101 @@
+"""Reading pipeline files, with errors that say what would be right."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from surecount.config.pipeline import Pipeline
+from surecount.config.source import PipelineName
+from surecount.errors import SurecountError
+
+
+def load(path: Path) -> Pipeline:
+    """Read and validate a pipeline file; raises SurecountError that names file, field and value."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SurecountError(
+            f"{path}: {error.strerror or error}", "`surecount new NAME` writes a pipeline file to start from"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SurecountError(f"{path}: not valid TOML: {error}") from error
+    return parse(data, str(path))
+
+
+def parse(data: dict[str, Any], origin: str) -> Pipeline:
+    """Validate a pipeline that was read from ``origin``."""
+    try:
+        return Pipeline.model_validate(data)
+    except ValidationError as error:
+        raise SurecountError("\n".join(_explain(origin, e) for e in _relevant(error))) from error
+
+
+_TABLES = ("KeyField", "SumField", "EventTimeField")
+
+
+def _relevant(error: ValidationError) -> list[Any]:
+    """One entry a field: where a name or a table may stand, what fits the value's own shape."""
+    chosen: dict[tuple[Any, ...], Any] = {}
+    for entry in error.errors(include_url=False):
+        location = tuple(part for part in entry["loc"] if not _is_union_branch(part))
+        of_table = any(_is_table(part) for part in entry["loc"])
+        if of_table and entry["type"] == "model_type":
+            continue
+        if (
+            not of_table
+            and isinstance(entry["input"], dict)
+            and entry["type"] in ("string_type", "literal_error", "list_type")
+        ):
+            continue
+        chosen.setdefault(location, {**entry, "loc": location})
+    return list(chosen.values())
+
+
+def _is_table(part: object) -> bool:
+    return isinstance(part, str) and any(name in part for name in _TABLES)
+
+
+def _is_union_branch(part: object) -> bool:
+    return _is_table(part) or (isinstance(part, str) and part.startswith(("literal[", "constrained-", "list[")))
+
+
+def _explain(origin: str, entry: Any) -> str:
+    where = ""
+    for part in entry["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+    message = entry["msg"].removeprefix("Value error, ")
+    match entry["type"]:
+        case "missing":
+            return f"{origin}: {where} is missing"
+        case "extra_forbidden":
+            return f"{origin}: {where} is no setting; `surecount check --schema` lists them all"
+        case "value_error":
+            return f"{origin}: {where + ': ' if where else ''}{message}"
+    return f"{origin}: {where} = {entry['input']!r}: {message}"
+
+
+def check_name(name: str) -> None:
+    """Raise SurecountError where a pipeline cannot have that name."""
+    try:
+        TypeAdapter(PipelineName).validate_python(name)
+    except ValidationError as error:
+        raise SurecountError(
+            f"{name!r} is no pipeline name", "lower-case letters, digits, - and _, a letter first"
+        ) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a pipeline file, for editors."""
+    schema = Pipeline.model_json_schema()
+    # The output topics have defaults that depend on the name, which JSON Schema can't say.
+    schema["required"] = [name for name in schema["required"] if name != "topics"]
+    schema["$defs"]["Topics"].pop("required", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "surecount pipeline",
+        **schema,
+    }

@@ -1,0 +1,247 @@
+"""A pipeline: its model and its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from surecount.config.source import (
+    AggregateName,
+    FieldPath,
+    Kafka,
+    KeyField,
+    Model,
+    Pathway,
+    PipelineName,
+    Source,
+    TopicName,
+    key_field,
+)
+from surecount.config.units import duration
+from udfs import spec as specs
+
+
+class SumField(Model):
+    """A summed field: an int where nothing is said; a decimal keeps its ``scale``."""
+
+    field: FieldPath
+    type: specs.SumType = "int"
+    scale: int = Field(0, ge=0, le=specs.MAX_DIGITS)
+
+    @model_validator(mode="after")
+    def _scale_goes_with_decimal(self) -> Self:
+        if self.scale and self.type != "decimal":
+            raise ValueError(f'scale = {self.scale} goes with type = "decimal", not {self.type!r}')
+        return self
+
+
+class Aggregate(Model):
+    """Count, and sums, per key and tumbling window."""
+
+    name: AggregateName
+    key: list[FieldPath | KeyField] = Field(min_length=1)
+    sum: list[FieldPath | SumField] = Field(default_factory=list)
+    window: duration("1 s", "30 d")  # type: ignore[valid-type]
+
+    def spec(self) -> specs.Aggregate:
+        """The same without its deployment."""
+        return specs.Aggregate(
+            self.name,
+            tuple(key_field(k) for k in self.key),
+            tuple(_sum_field(s) for s in self.sum),
+            self.window,
+        )
+
+
+class Checkpoint(Model):
+    """How often state is made durable and results become readable."""
+
+    interval: duration("100 ms", "1 h") = 10_000  # type: ignore[valid-type]
+    timeout: duration("1 s", "6 h") = 300_000  # type: ignore[valid-type]
+
+
+class State(Model):
+    """What can't change while state is kept."""
+
+    buckets: int = Field(16, ge=1, le=4096)
+    max_parallelism: int = Field(128, ge=1, le=32768)
+
+
+class Topics(Model):
+    """Output topics; the default is the pipeline's name, a dot, and the kind.
+
+    ``clean`` is between the jobs of a pipeline with ingest. ``duplicates`` is written where it is named.
+    """
+
+    results: TopicName
+    corrections: TopicName
+    rejects: TopicName
+    clean: TopicName
+    duplicates: TopicName | None = None
+
+    @property
+    def all(self) -> tuple[str, str, str]:
+        """What the aggregate job writes: results, corrections and rejects."""
+        return self.results, self.corrections, self.rejects
+
+
+class Sink(Model):
+    """How the outputs are written."""
+
+    transaction_timeout: duration("1 min", "7 d") = 900_000  # type: ignore[valid-type]
+
+
+class Performance(Model):
+    """Speed against memory and latency."""
+
+    batch_records: int = Field(50_000, ge=1, le=1_000_000)
+    batch_time: duration("10 ms", "10 s") = 250  # type: ignore[valid-type]
+
+
+class Pipeline(Model):
+    """One pipeline file."""
+
+    name: PipelineName
+    kafka: Kafka = Field(default_factory=lambda: Kafka())
+    source: Source
+    aggregate: list[Aggregate] = Field(min_length=1)
+    checkpoint: Checkpoint = Field(default_factory=lambda: Checkpoint())
+    state: State = Field(default_factory=lambda: State())
+    sink: Sink = Field(default_factory=lambda: Sink())
+    performance: Performance = Field(default_factory=lambda: Performance())
+    topics: Topics
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_topics(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("name"), str):
+            defaults = {kind: f"{data['name']}.{kind}" for kind in Topics.model_fields if kind != "duplicates"}
+            given = data.get("topics", {})
+            if isinstance(given, dict):
+                data = {**data, "topics": {**defaults, **given}}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [aggregate.name for aggregate in self.aggregate]
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise ValueError(f"two aggregates are named {twice!r}; results are told apart by that name")
+        for aggregate in self.aggregate:
+            paths = [f.path for f in (*aggregate.spec().key, *aggregate.spec().sums)]
+            if twice := next((p for p in paths if paths.count(p) > 1), None):
+                raise ValueError(f"aggregate {aggregate.name!r} names the field {twice!r} twice")
+        topics = [*self.source.topics, *self.topics.all]
+        if self.has_ingest:
+            own = [p for p in self.pathways if not self.is_relayed(p)]
+            topics = [topic for pathway in own for topic in pathway.topics]
+            topics += [self.relay_topic(p) for p in self.pathways if self.is_relayed(p)]
+            topics += [self.topics.clean, *self.topics.all]
+        if self.topics.duplicates is not None:
+            if not self.has_ingest:
+                raise ValueError(
+                    f"topics.duplicates = {self.topics.duplicates!r}: only ingest tells duplicates; "
+                    "set source.event_id, or name what is read in [[source.pathway]] tables"
+                )
+            topics.append(self.topics.duplicates)
+        if twice := next((t for t in topics if topics.count(t) > 1), None):
+            raise ValueError(f"topic {twice!r} is named twice; sources and outputs are topics of their own")
+        whole = self.spec()
+        _check_fields((*whole.fields, *whole.optional))
+        return self
+
+    @property
+    def has_ingest(self) -> bool:
+        """Whether raw topics go through the ingest job: where there are pathways, or an ``event_id``."""
+        return bool(self.source.pathway) or self.source.event_id is not None
+
+    @property
+    def pathways(self) -> tuple[Pathway, ...]:
+        """The pathways; ``source.topics`` are one, named main."""
+        return tuple(self.source.pathway) or (Pathway(name="main", topics=self.source.topics),)
+
+    def is_relayed(self, pathway: Pathway) -> bool:
+        """Whether a pathway's topics are on another cluster than the pipeline's own."""
+        return pathway.bootstrap_servers not in (None, self.kafka.bootstrap_servers)
+
+    def relay_topic(self, pathway: Pathway) -> str:
+        """Where a relay writes what it reads on its pathway's cluster."""
+        return f"{self.name}.pathway.{pathway.name}"
+
+    def kafka_of(self, pathway: Pathway) -> Kafka:
+        """The cluster that a pathway's topics are on."""
+        if not self.is_relayed(pathway):
+            return self.kafka
+        return Kafka(bootstrap_servers=pathway.bootstrap_servers or "", properties=pathway.properties)
+
+    @property
+    def ingested_topics(self) -> dict[str, Pathway]:
+        """What the ingest job reads on the pipeline's own cluster, by topic: raw topics, and relays' copies."""
+        found: dict[str, Pathway] = {}
+        for pathway in self.pathways:
+            topics = [self.relay_topic(pathway)] if self.is_relayed(pathway) else pathway.topics
+            found.update(dict.fromkeys(topics, pathway))
+        return found
+
+    @property
+    def aggregated_topics(self) -> list[str]:
+        """What the aggregate job reads."""
+        return [self.topics.clean] if self.has_ingest else self.source.topics
+
+    def spec(self) -> specs.Spec:
+        """What the Python workers need of the job that meets raw records."""
+        time = self.source.event_time
+        aggregates = tuple(aggregate.spec() for aggregate in self.aggregate)
+        declared = {field.path: field for a in aggregates for field in (*a.key, *a.sums)}
+        declared |= {field.path: field for field in self.source.id_fields}
+        return specs.Spec(
+            aggregates=aggregates,
+            event_time=specs.EventTime() if time == "kafka" else specs.EventTime(time.field, time.unit),
+            max_ahead_ms=self.source.max_ahead,
+            max_value_bytes=self.source.max_value,
+            buckets=self.state.buckets,
+            decode=self.source.decode,
+            event_id=self.source.id_fields,
+            checks=tuple(check.spec(declared.get(check.field)) for check in self.source.check),
+        )
+
+    def aggregate_spec(self) -> specs.Spec:
+        """What the aggregate job's workers need: clean records have been checked, and have one id each."""
+        return replace(self.spec(), event_id=(), checks=()) if self.has_ingest else self.spec()
+
+    def group_id(self, job: str) -> str:
+        """The consumer group under which a job publishes how far it has read."""
+        return f"surecount.{self.name}.{job}"
+
+    def transactional_id_prefix(self, job: str, kind: str) -> str:
+        """The prefix of one sink's transactional ids.
+
+        Kafka looks for lingering transactions with startsWith, so no prefix may begin with another:
+        names have no dot and kinds differ.
+        """
+        return f"surecount.{self.name}.{job}.{kind}"
+
+
+def _sum_field(total: str | SumField) -> specs.Field:
+    if isinstance(total, str):
+        return specs.Field(total, "int")
+    return specs.Field(total.field, total.type, total.scale)
+
+
+def _check_fields(fields: tuple[specs.Field, ...]) -> None:
+    """A record has one value at a path, so it has one type there, and a value holds no fields."""
+    seen: dict[str, specs.Field] = {}
+    for field in fields:
+        other = seen.setdefault(field.path, field)
+        if other != field:
+            raise ValueError(
+                f"field {field.path!r} is declared as {_kind(other)} and as {_kind(field)}; declare it one way"
+            )
+    for path in seen:
+        if inner := next((p for p in seen if p.startswith(path + ".")), None):
+            raise ValueError(f"field {path!r} is a value, so {inner!r} cannot be inside it")
+
+
+def _kind(field: specs.Field) -> str:
+    return f"{field.type} (scale {field.scale})" if field.type == "decimal" else field.type

@@ -1,0 +1,63 @@
+"""What all commands share: the two consoles, arguments that mean the same everywhere, progress bars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from surecount.local.stack import Stack
+
+out = Console()
+err = Console(stderr=True)
+
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Directory = Annotated[
+    Path,
+    typer.Option("--dir", envvar="SURECOUNT_DIR", help="The folder that holds all of a local stack."),
+]
+FlinkUrl = Annotated[
+    str | None,
+    typer.Option("--flink", metavar="URL", help="A cluster's REST address; default: the local stack's."),
+]
+
+
+class Bar:
+    """A progress bar as the two callbacks that work reports to."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self, done: int) -> None:
+        """So much is done."""
+        self._progress.update(self._task, completed=done)
+
+    def both(self, done: int, total: int) -> None:
+        """So much of so much is done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+@contextmanager
+def progress(unit: str, total: int | None) -> Iterator[Bar]:
+    """A bar on standard error, gone when it is done; without a ``total`` it gets one as work reports it."""
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Bar(progress, progress.add_task(unit, total=total))
+
+
+def flink_url(directory: Path, flink: str | None) -> str:
+    """The cluster that ``--flink`` names, or the local stack's."""
+    return flink or Stack(directory).flink_url
+
+
+def print_json(content: Any) -> None:
+    """For scripts, on standard output."""
+    sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
