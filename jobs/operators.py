@@ -1,8 +1,8 @@
-"""The Python operators: thin shells that give :mod:`udfs` its batches and Flink's state."""
+"""The Python operators of both jobs: thin shells that give :mod:`udfs` its batches and Flink's state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,25 +12,61 @@ from pyflink.datastream import FlatMapFunction, KeyedProcessFunction, RuntimeCon
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from pyflink.table.udf import ScalarFunction
 
-from udfs import results
-from udfs.combine import combine, pack, split_by_bucket, unpack
-from udfs.decode import Batch, Decoder
-from udfs.spec import Spec
+from udfs import combine, frames, records, results
+from udfs.decode import Batch, Columns, Decoder
+from udfs.id_log import IdLog
+from udfs.records import Arrived, Records
+from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
 
 RESULT = "result"
 CORRECTION = "correction"
+CLEAN = "clean"
+DUPLICATE = "duplicate"
+TOO_OLD = "too old"
+
+_BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
 DECODED = "ROW<pieces BYTES, rejected STRING>"
-SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
+SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), _BYTES])
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
+ADMITTED = Types.ROW_NAMED(
+    [
+        "kind",
+        "watermark_ms",
+        "ks",
+        "vs",
+        "hs",
+        "pathways",
+        "topics",
+        "places",
+        "partitions",
+        "offsets",
+        "kafka_times",
+        "event_times",
+    ],
+    [
+        Types.STRING(),
+        Types.LONG(),
+        Types.OBJECT_ARRAY(_BYTES),
+        Types.OBJECT_ARRAY(_BYTES),
+        Types.OBJECT_ARRAY(Types.MAP(Types.STRING(), _BYTES)),
+        Types.OBJECT_ARRAY(Types.STRING()),
+        Types.OBJECT_ARRAY(Types.STRING()),
+        Types.PRIMITIVE_ARRAY(Types.INT()),
+        Types.PRIMITIVE_ARRAY(Types.INT()),
+        Types.PRIMITIVE_ARRAY(Types.LONG()),
+        Types.PRIMITIVE_ARRAY(Types.LONG()),
+        Types.PRIMITIVE_ARRAY(Types.LONG()),
+    ],
+)
 
 
-class DecodeAndCombine(ScalarFunction):
+class _Decode(ScalarFunction):
     """One Arrow batch of records in, as many rows out.
 
     A rejected record has reason, Kafka timestamp and detail in its own row, beside its original bytes; the
-    first accepted one carries all partials of the batch; the others are null.
+    first accepted one carries all that the batch sends on; the others are null.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -39,52 +75,90 @@ class DecodeAndCombine(ScalarFunction):
     def open(self, _context: Any) -> None:
         self._decode = Decoder(self._spec)
 
-    def eval(self, values: pd.Series, kafka_time: pd.Series) -> pd.DataFrame:
-        kafka_ms = kafka_time.to_numpy("datetime64[ms]").astype(np.int64)
-        batch = Batch(values.tolist(), kafka_ms)
-        columns, rejected = self._decode(batch)
-        rows = len(values)
-        pieces, reasons = np.full(rows, None, object), np.full(rows, None, object)
+    def _rows(
+        self, columns: Columns, rejected: dict[int, str], pieces: Iterable[tuple[int, bytes]], rows: int
+    ) -> pd.DataFrame:
+        carried, reasons_ = np.full(rows, None, object), np.full(rows, None, object)
         if len(columns.rows):
-            pieces[columns.rows[0]] = pack(combine(columns, self._spec))
-        for record in rejected:
-            reasons[record.row] = f"{record.reason}\t{kafka_ms[record.row]}\t{record.detail}"
-        return pd.DataFrame({"pieces": pieces, "rejected": reasons})
+            carried[columns.rows[0]] = frames.join(pieces)
+        for row, text in rejected.items():
+            reasons_[row] = text
+        return pd.DataFrame({"pieces": carried, "rejected": reasons_})
+
+
+class DecodeAndCombine(_Decode):
+    """Sends on the partials of a batch, by bucket of their keys."""
+
+    def eval(self, values: pd.Series, kafka_time: pd.Series) -> pd.DataFrame:
+        kafka_ms = _milliseconds(kafka_time)
+        columns, rejected = self._decode(Batch(values.tolist(), kafka_ms))
+        pieces = combine.by_bucket(combine.combine(columns, self._spec))
+        texts = {r.row: f"{r.reason}\t{kafka_ms[r.row]}\t{r.detail}" for r in rejected}
+        return self._rows(columns, texts, pieces.items(), len(values))
+
+
+class DecodeAndIdentify(_Decode):
+    """Sends on the accepted records of a batch, by bucket of their ids; reasons have the origin behind them."""
+
+    def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
+        super().__init__(spec)
+        self._inlets = inlets
+
+    def eval(
+        self,
+        values: pd.Series,
+        keys: pd.Series,
+        headers: pd.Series,
+        inlet: pd.Series | int,
+        partition: pd.Series,
+        offset: pd.Series,
+        kafka_time: pd.Series,
+    ) -> pd.DataFrame:
+        kafka_ms = _milliseconds(kafka_time)
+        arrived = Arrived(
+            values.tolist(),
+            keys.tolist(),
+            [None if given is None else dict(given) for given in headers],
+            # PyFlink hands on a constant, which it is where there is one inlet, as itself.
+            np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
+            partition.to_numpy(),
+            offset.to_numpy(),
+            kafka_ms,
+        )
+        columns, rejected = self._decode(Batch(arrived.values, kafka_ms))
+        pieces = (
+            (bucket, found.encode())
+            for bucket, found in records.by_bucket(
+                arrived, columns, self._spec.event_id, self._inlets, self._spec.buckets
+            )
+        )
+        texts = {}
+        for r in rejected:
+            origin = arrived.origin(r.row, self._inlets)
+            place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
+            texts[r.row] = f"{r.reason}\t{kafka_ms[r.row]}\t{r.detail}\t{place}"
+        return self._rows(columns, texts, pieces, len(values))
+
+
+def _milliseconds(times: pd.Series) -> records.Int64s:
+    ms: records.Int64s = times.to_numpy("datetime64[ms]").astype(np.int64)
+    return ms
 
 
 class SplitByBucket(FlatMapFunction):
-    """A batch's partials, apart by bucket."""
+    """What a batch sends on, apart by bucket."""
 
     def flat_map(self, value: Row) -> Iterator[Row]:
-        for bucket, pieces in split_by_bucket(bytes(value[0])).items():
+        for bucket, pieces in frames.split(bytes(value[0])):
             yield Row(bucket, pieces)
 
 
-class Windows(KeyedProcessFunction):
-    """The window logs of the buckets that fall to this subtask, over keyed state and event-time timers."""
-
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+class _BucketState(KeyedProcessFunction):
+    """The store of a log (:mod:`udfs.store`) for the current key, a bucket."""
 
     def open(self, context: RuntimeContext) -> None:
-        data = Types.PRIMITIVE_ARRAY(Types.BYTE())
-        self._ledger = context.get_state(ValueStateDescriptor("ledger", data))
-        self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), data))
-        self._log = WindowLog(self._spec, self)
-
-    def process_element(self, value: Row, context: Any) -> Iterator[Row]:
-        timers = context.timer_service()
-        appended = self._log.append(unpack(bytes(value[1])), timers.current_watermark())
-        for time in appended.timers:
-            timers.register_event_time_timer(time)
-        for late in appended.late:
-            yield from _rows(CORRECTION, late)
-
-    def on_timer(self, timestamp: int, _context: Any) -> Iterator[Row]:
-        for closed in self._log.close(timestamp):
-            yield from _rows(RESULT, closed)
-
-    # The window log's store, for the current key.
+        self._ledger = context.get_state(ValueStateDescriptor("ledger", _BYTES))
+        self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), _BYTES))
 
     def read_ledger(self) -> bytes | None:
         data = self._ledger.value()
@@ -103,6 +177,85 @@ class Windows(KeyedProcessFunction):
         self._segments.remove(name)
 
 
+class Windows(_BucketState):
+    """The window logs of the buckets that fall to this subtask, over keyed state and event-time timers."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+
+    def open(self, context: RuntimeContext) -> None:
+        super().open(context)
+        self._log = WindowLog(self._spec, self)
+
+    def process_element(self, value: Row, context: Any) -> Iterator[Row]:
+        timers = context.timer_service()
+        pieces = combine.unpack(value[0], bytes(value[1]))
+        appended = self._log.append(pieces, timers.current_watermark())
+        for time in appended.timers:
+            timers.register_event_time_timer(time)
+        for late in appended.late:
+            yield from _rows(CORRECTION, late)
+
+    def on_timer(self, timestamp: int, _context: Any) -> Iterator[Row]:
+        for closed in self._log.close(timestamp):
+            yield from _rows(RESULT, closed)
+
+
 def _rows(kind: str, merged: Merged) -> Iterator[Row]:
     for pack_ in results.packs(merged):
         yield Row(kind, pack_.head, pack_.key_tail, pack_.middle, pack_.tail, pack_.lines)
+
+
+class Deduplicate(_BucketState):
+    """The id logs of the buckets that fall to this subtask; each event leaves once."""
+
+    def __init__(self, horizon_ms: int, *, list_duplicates: bool) -> None:
+        self._horizon_ms = horizon_ms
+        self._list_duplicates = list_duplicates
+
+    def open(self, context: RuntimeContext) -> None:
+        super().open(context)
+        self._logs: dict[int, IdLog] = {}
+        self._metrics = context.get_metrics_group()
+        self._counters: dict[str, Any] = {}
+
+    def process_element(self, value: Row, context: Any) -> Iterator[Row]:
+        bucket, arrived = value[0], Records.decode(bytes(value[1]))
+        if bucket not in self._logs:
+            self._logs[bucket] = IdLog(self, self._horizon_ms)
+        watermark = context.timer_service().current_watermark()
+        times, replayed = arrived.column("time"), arrived.column("replayed")
+        admitted = self._logs[bucket].admit(arrived.ids(), times, watermark, replayed)
+        yield from _packs(CLEAN, arrived.filter(~(admitted.duplicate | admitted.too_old)), watermark)
+        if admitted.too_old.any():
+            yield from _packs(TOO_OLD, arrived.filter(admitted.too_old), watermark)
+        if admitted.duplicate.any():
+            duplicates = arrived.filter(admitted.duplicate)
+            self._count(duplicates)
+            if self._list_duplicates:
+                yield from _packs(DUPLICATE, duplicates, watermark)
+
+    def _count(self, duplicates: Records) -> None:
+        for place, number in enumerate(np.bincount(duplicates.column("place")).tolist()):
+            if number:
+                pathway = duplicates.places[place][0]
+                if pathway not in self._counters:
+                    group = self._metrics.add_group("pathway", pathway)
+                    self._counters[pathway] = group.counter("duplicates")
+                self._counters[pathway].inc(number)
+
+
+def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
+    pathways = [pathway for pathway, _ in found.places]
+    topics = [topic for _, topic in found.places]
+    for at in range(0, found.batch.num_rows, results.PACK_RECORDS):
+        part = found.batch.slice(at, results.PACK_RECORDS)
+        column = {name: part.column(name).to_pylist() for name in ("key", "value", "place", "partition", "offset")}
+        headers = None
+        if part.column("headers").null_count < part.num_rows:
+            headers = [dict(given or ()) for given in part.column("headers").to_pylist()]
+        times, kafka_ms = part.column("time").to_pylist(), part.column("kafka_ms").to_pylist()
+        yield Row(
+            kind, watermark, column["key"], column["value"], headers, pathways, topics, column["place"],
+            column["partition"], column["offset"], kafka_ms, times,
+        )  # fmt: skip

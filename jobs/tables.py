@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from surecount.config import EventTimeField, Kafka, Pipeline
+from surecount import __version__
+from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
 
 WATERMARK_SAMPLING = 61
 """While a partition catches up, one record in so many gives its event time to the watermark.
@@ -48,35 +49,58 @@ def _kafka(kafka: Kafka) -> dict[str, str]:
 
 def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool) -> str:
     """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark."""
-    config = pipeline.source
-    event_time, behind = _event_time(pipeline), config.out_of_orderness
+    event_time, behind = _event_time(pipeline), pipeline.source.out_of_orderness
     if pipeline.has_ingest and job == "aggregate":
         event_time, behind = _ingest_watermark(pipeline), 0
+    columns = [
+        *_SOURCE_COLUMNS,
+        f"event_time AS {event_time}",
+        f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}",
+    ]
     options = {
-        **_kafka(pipeline.kafka),
+        **_read(pipeline, pipeline.kafka, job, topics, bounded=bounded),
+        "scan.watermark.idle-timeout": f"{pipeline.source.idle_after} ms",
+    }
+    return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
+
+
+def remote_source(pipeline: Pipeline, job: str, pathway: Pathway, *, bounded: bool) -> str:
+    """CREATE TABLE ``source`` of a pathway's topics on its own cluster, which may be away for a while."""
+    options = {
+        **_read(pipeline, pipeline.kafka_of(pathway), job, pathway.topics, bounded=bounded),
+        # A look for new partitions that fails would restart the job.
+        "properties.default.api.timeout.ms": str(_AWAY_MS),
+    }
+    return f"CREATE TEMPORARY TABLE source ({', '.join(_SOURCE_COLUMNS)}) WITH ({_options(options)})"
+
+
+_AWAY_MS = 600_000
+
+_SOURCE_COLUMNS = [
+    "k BYTES",
+    "v BYTES",
+    "headers MAP<STRING NOT NULL, BYTES> NOT NULL METADATA VIRTUAL",
+    "topic STRING NOT NULL METADATA VIRTUAL",
+    "`partition` INT NOT NULL METADATA VIRTUAL",
+    "`offset` BIGINT NOT NULL METADATA VIRTUAL",
+    "kafka_time TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL",
+]
+
+
+def _read(pipeline: Pipeline, kafka: Kafka, job: str, topics: Iterable[str], *, bounded: bool) -> dict[str, str]:
+    options = {
+        **_kafka(kafka),
         "topic": ";".join(topics),
         "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
         "scan.startup.mode": "earliest-offset",
-        "scan.watermark.idle-timeout": f"{config.idle_after} ms",
     }
     if bounded:
         options["scan.bounded.mode"] = "latest-offset"
     else:
-        options["scan.topic-partition-discovery.interval"] = f"{config.discover_partitions_every} ms"
-    return f"""
-        CREATE TEMPORARY TABLE source (
-            k BYTES,
-            v BYTES,
-            headers MAP<STRING, BYTES> NOT NULL METADATA VIRTUAL,
-            topic STRING NOT NULL METADATA VIRTUAL,
-            `partition` INT NOT NULL METADATA VIRTUAL,
-            `offset` BIGINT NOT NULL METADATA VIRTUAL,
-            kafka_time TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL,
-            event_time AS {event_time},
-            WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}
-        ) WITH ({_options(options)})"""
+        options["scan.topic-partition-discovery.interval"] = f"{pipeline.source.discover_partitions_every} ms"
+    return options
 
 
 def _interval(ms: int) -> str:
@@ -112,7 +136,7 @@ def _ingest_watermark(pipeline: Pipeline) -> str:
     event times. They become readable at a checkpoint, so young ones are some intervals old.
     """
     young = _interval(2 * pipeline.checkpoint.interval + 2_000)
-    watermark = f"TRY_CAST(DECODE(headers['{WATERMARK_HEADER}'], 'UTF-8') AS BIGINT)"
+    watermark = f"TRY_CAST(CAST(headers['{WATERMARK_HEADER}'] AS STRING) AS BIGINT)"
     return f"""CASE
         WHEN MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - INTERVAL {young}
         THEN TO_TIMESTAMP_LTZ({watermark}, 3) END"""
@@ -145,6 +169,16 @@ _METADATA = {
     "headers": "headers MAP<STRING, BYTES> METADATA",
     "kafka_time": "kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
 }
+
+
+def reject_headers(job: str, **columns: str) -> str:
+    """A MAP of what a reject says beside its own headers, from SQL expressions of strings by name."""
+    return header_map({**columns, "job": quote(job), "version": quote(__version__)})
+
+
+def header_map(columns: dict[str, str]) -> str:
+    """A MAP of headers ``surecount.NAME`` from SQL expressions of strings; one that is null makes no header."""
+    return "MAP[" + ", ".join(f"'surecount.{name}', ENCODE({sql}, 'UTF-8')" for name, sql in columns.items()) + "]"
 
 
 def sink(

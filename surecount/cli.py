@@ -90,6 +90,9 @@ def up(
     slots: Annotated[int, typer.Option(min=1, help="Slots of each TaskManager.")] = 2,
     kafka_port: Annotated[int, typer.Option(help="The first broker's port; 0 for any free one.")] = 9092,
     flink_port: Annotated[int, typer.Option(help="Port of Flink's REST API and UI; 0 for any free one.")] = 8081,
+    flink: Annotated[
+        bool, typer.Option("--flink/--no-flink", help="Without: only Kafka, as a second cluster of raw topics.")
+    ] = True,
 ) -> None:
     """Start Kafka and Flink as processes of this machine."""
     stack = Stack(directory)
@@ -101,15 +104,17 @@ def up(
             slots=slots,
             kafka_port=kafka_port,
             flink_port=flink_port,
+            flink=flink,
         )
     except StackRunsError as running:
         out.print(running.message, highlight=False, markup=False)
-    out.print(f"Kafka {stack.bootstrap_servers}   Flink {stack.flink_url}", highlight=False)
+    where = f"Kafka {stack.bootstrap_servers}" + (f"   Flink {stack.flink_url}" if flink else "")
+    out.print(where, highlight=False)
 
 
-def start(stack: Stack, **options: int) -> None:
+def start(stack: Stack, **options: Any) -> None:
     """Bring a stack up, with a line for each process that is ready."""
-    with out.status("starting Kafka and Flink"):
+    with out.status("starting"):
         stack.up(
             **options,
             on_ready=lambda name, s: out.print(f"[green]✓[/] {name} ready after {s:.1f} s", highlight=False),
@@ -202,6 +207,7 @@ def generate(
     ] = None,
     per_window: Annotated[int, typer.Option(help="Events of a key in a window, where no rate says it.")] = 10,
     huge: Annotated[bool, typer.Option(help="5 MB values among the bad records.")] = False,
+    pathway: Annotated[str | None, typer.Option(help="The one to send on; default: all of them.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write deterministic events whose every window has a known answer."""
@@ -212,7 +218,7 @@ def generate(
         raise SurecountError(f"--disorder: {error}") from error
     options = Options(
         events=events, keys=keys, rate=rate, seed=seed, late=late, bad=bad, duplicates=duplicates,
-        disorder_ms=disorder_ms, partitions=partitions, per_window=per_window, huge=huge,
+        disorder_ms=disorder_ms, partitions=partitions, per_window=per_window, huge=huge, pathway=pathway,
         start_ms=parse_start(start_at) if start_at else None,
     )  # fmt: skip
     with progress("events", events) as bar:
@@ -230,6 +236,7 @@ def submit(
     pipeline: PipelineFile,
     directory: Directory = DEFAULT_DIRECTORY,
     flink: FlinkUrl = None,
+    job: Annotated[str | None, typer.Option(help="Only this job of the pipeline; default: all of them.")] = None,
     parallelism: Annotated[int, typer.Option(min=1)] = 1,
     bounded: Annotated[bool, typer.Option(help="Read what is there, close all windows, and wait for the end.")] = False,
     snapshot: Annotated[
@@ -237,31 +244,49 @@ def submit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit the aggregate job to the local stack, or to any Flink cluster."""
+    """Submit a pipeline's jobs to the local stack, or to any Flink cluster."""
     loaded = config.load(pipeline)
+    names = _chosen_jobs(loaded, job, snapshot)
     cluster, environment = _cluster(directory, flink)
-    topics.check_sources(loaded)
+    for note in topics.check_sources(loaded):
+        err.print(f"note: {note}\n  → its relay waits for it", style="yellow", markup=False, highlight=False)
     topics.ensure_outputs(loaded)
     if snapshot is None:
-        check_outputs_empty(loaded)
-    with err.status(f"submitting {job_name(loaded)}"):
-        job_id = run_submit(
-            loaded, pipeline, cluster, environment,
-            parallelism=parallelism, bounded=bounded, snapshot=snapshot,
-        )  # fmt: skip
-    if not as_json:
-        out.print(f"submitted {job_name(loaded)} as job {job_id}", highlight=False)
-    if bounded:
-        total = sum(h - low for low, h in topics.offsets(loaded.kafka, loaded.aggregated_topics).values())
-        with progress("records", total) as bar:
-            seconds = bounded_runs.wait_for_end(cluster, job_id, bar)
-    else:
-        with err.status("waiting until it runs"):
-            seconds = bounded_runs.wait_until_running(cluster, job_id)
+        check_outputs_empty(loaded, names)
+    done = []
+    for name in names:
+        with err.status(f"submitting {job_name(loaded, name)}"):
+            job_id = run_submit(
+                loaded, pipeline, cluster, environment,
+                job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot,
+            )  # fmt: skip
+        seconds = _wait_for_end(loaded, name, cluster, job_id) if bounded else _wait_until_running(cluster, job_id)
+        state = cluster.state(job_id)
+        done.append({"job": job_id, "name": job_name(loaded, name), "state": state, "seconds": seconds})
+        if not as_json:
+            out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}", highlight=False)
     if as_json:
-        print_json({"job": job_id, "name": job_name(loaded), "state": cluster.state(job_id), "seconds": seconds})
-    else:
-        out.print(f"{cluster.state(job_id)} after {seconds:.1f} s", highlight=False)
+        print_json(done)
+
+
+def _chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None) -> tuple[str, ...]:
+    if job is not None and job not in pipeline.jobs:
+        raise SurecountError(f"--job {job}: the pipeline has no such job", f"it has {', '.join(pipeline.jobs)}")
+    names = pipeline.jobs if job is None else (job,)
+    if snapshot is not None and len(names) > 1:
+        raise SurecountError("--from is of one job", f"name it: --job {' or '.join(pipeline.jobs)}")
+    return names
+
+
+def _wait_for_end(pipeline: Pipeline, job: str, cluster: Flink, job_id: str) -> float:
+    total = sum(high - low for low, high in topics.offsets(*pipeline.reads(job)).values())
+    with progress("records", total) as bar:
+        return bounded_runs.wait_for_end(cluster, job_id, bar)
+
+
+def _wait_until_running(cluster: Flink, job_id: str) -> float:
+    with err.status("waiting until it runs"):
+        return bounded_runs.wait_until_running(cluster, job_id)
 
 
 @app.command()

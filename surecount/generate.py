@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,13 +16,16 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from surecount import topics
-from surecount.config import Kafka, Pipeline, format_duration
+from surecount.config import Kafka, Pathway, Pipeline, format_duration
 from surecount.errors import SurecountError
 from surecount.generator import bad
+from surecount.generator.answers import Expected, expected
 from surecount.generator.layout import Layout
 from surecount.generator.options import Options, parse_start
-from surecount.generator.plan import Expected, Plan, expected, plan
+from surecount.generator.plan import Plan, plan
+from surecount.generator.rows import Batch, Batches, Places, Row
 from surecount.generator.stream import COPY, LATE, ON_TIME, Chances, Records, stream
+from surecount.topic_rules import SOURCE_MAX_MESSAGE_BYTES, Topic
 
 __all__ = ["Expected", "Options", "Summary", "generate", "parse_start"]
 
@@ -31,8 +34,6 @@ _POLL_S = 0.1
 _CALLBACKS_S = 10.0
 # In rate mode records go out in groups, so that pacing doesn't cost a system call each.
 _PACE_S = 0.01
-# The furthest that a bad record's Kafka timestamp is before its event: a year would hide wrong units.
-_FAR_MS = 180 * 86_400_000
 
 _SPEED = {
     "compression.type": "lz4",
@@ -40,7 +41,7 @@ _SPEED = {
     "batch.num.messages": 100_000,
     "queue.buffering.max.messages": 300_000,
     "queue.buffering.max.kbytes": 256 * 1024,
-    "message.max.bytes": topics.SOURCE_MAX_MESSAGE_BYTES,
+    "message.max.bytes": SOURCE_MAX_MESSAGE_BYTES,
     "delivery.timeout.ms": 120_000,
 }
 _EXACT = {
@@ -53,11 +54,12 @@ _EXACT = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What was sent: ``events`` once each, of them ``late`` behind their window's end.
+    """What was sent on each pathway: ``events`` once each, of them ``late`` behind their window's end.
 
     ``late_at_end`` of the late ones came when no events were left to hold them back for, so their window
-    may have been open. ``duplicates`` and ``bad`` (by kind) are extra records, ``rejected`` counts
-    the bad ones by the reason they should be given. ``expected`` is None where the run was interrupted.
+    may have been open. ``duplicates`` and ``bad`` (by kind) are extra records. ``sent`` counts the records
+    of each pathway; ``rejected`` counts the bad ones of all pathways by the reason they should be given.
+    ``expected`` is None where the run was interrupted.
     """
 
     events: int
@@ -65,6 +67,7 @@ class Summary:
     late_at_end: int
     duplicates: int
     bad: Mapping[str, int]
+    sent: Mapping[str, int]
     rejected: Mapping[str, int]
     elapsed_s: float
     expected: Expected | None
@@ -72,65 +75,70 @@ class Summary:
 
     @property
     def records(self) -> int:
-        """All that was written to Kafka."""
-        return self.events + self.duplicates + sum(self.bad.values())
+        """All that was written to Kafka, over all pathways."""
+        return sum(self.sent.values())
 
     def __str__(self) -> str:
         rate = self.records / self.elapsed_s if self.elapsed_s else 0
-        head = f"{self.records:,} records in {self.elapsed_s:.1f} s ({rate:,.0f}/s): {self.events:,} events"
+        head = f"{self.records:,} records in {self.elapsed_s:.1f} s ({rate:,.0f}/s): "
+        head += f"on each of {len(self.sent)} pathways " if len(self.sent) > 1 else ""
+        head += f"{self.events:,} events"
         if self.late:
             head += f", {self.late:,} of them late"
             head += f" ({self.late_at_end:,} only at the end)" if self.late_at_end else ""
         head += f"; {self.duplicates:,} duplicates" if self.duplicates else ""
         head += f"; {sum(self.bad.values()):,} bad" if self.bad else ""
-        lines = [head, *(f"  note: {note}" for note in self.notes)]
+        lines = [head]
+        if [*self.sent] != ["main"]:
+            lines.append("  sent: " + ", ".join(f"{count:,} on {pathway}" for pathway, count in self.sent.items()))
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  to be rejected: {count:,} {reason}" for reason, count in sorted(self.rejected.items())]
         lines.append("interrupted" if self.expected is None else str(self.expected))
         return "\n".join(lines)
 
 
 def generate(pipeline: Pipeline, options: Options, on_progress: Callable[[int], None] | None = None) -> Summary:
-    """Create missing source topics and send the events of ``options`` to them.
+    """Create missing raw topics and send the events of ``options`` to them, the same on every pathway.
 
-    ``on_progress`` gets the number of records handed over so far, some dozens of times a second.
+    ``on_progress`` gets the number of records of a pathway handed over so far, some dozens of times a second.
     Ctrl-C ends the run early, with what was sent delivered. Raises SurecountError where the
     pipeline or the options allow no answers, or a record was not delivered.
     """
     now_ms = time.time_ns() // 1_000_000
+    pathways = _chosen(pipeline, options.pathway)
     run = plan(pipeline, options, now_ms)
-    layout = Layout(pipeline, run, options.seed)
+    layout = Layout(run, options.seed)
     kinds = bad.kinds(layout, huge=options.huge)
-    topics.ensure_source(pipeline, options.partitions)
-    sources = topics.describe(pipeline).topics
-    partitions = {name: sources[name].partitions for name in pipeline.source.topics}
-    for topic in partitions:
-        _check_times(pipeline, sources[topic], run.start_ms, now_ms)
+    raw = [(pathway, _raw_topics(pipeline, pathway, options.partitions)) for pathway in pathways]
+    for topic in (topic for _, found in raw for topic in found):
+        _check_times(pipeline, topic, run.start_ms, now_ms)
     counts: Counter[int] = Counter()
     late_at_end = 0
-    sender = _Sender(pipeline.kafka, min(sources[topic].max_message_bytes for topic in partitions))
-    rows = _Rows(pipeline, layout, kinds, options.seed, partitions)
+    ways = _Pathways(pipeline, raw)
+    batches = Batches(pipeline, layout, kinds, options.seed)
     began = time.monotonic()
     with _interrupts() as interrupted:
-        for records in _paced(run, options, sender):
+        for records in _paced(run, options, ways.poll):
             if interrupted.is_set():
                 break
-            sender.send(rows.of(records))
+            ways.send(batches.of(records))
             # Bad ones count by their kind's place in the table.
-            kind = np.where(records.kind < 0, records.kind, rows.kind_of(records.kind))
+            kind = np.where(records.kind < 0, records.kind, batches.kind_of(records.kind))
             counts.update(dict(zip(*(c.tolist() for c in np.unique(kind, return_counts=True)), strict=True)))
             late_at_end += int(np.count_nonzero((records.kind == LATE) & (records.send_ms >= run.end_ms)))
             if on_progress is not None:
-                on_progress(sender.sent)
-        sender.flush()
+                on_progress(counts.total())
+        ways.flush()
     reasons: Counter[str] = Counter()
     for place, kind_ in enumerate(kinds):
-        reasons[kind_.reason] += counts[place]
+        reasons[kind_.reason] += counts[place] * len(pathways)
     return Summary(
         events=counts[ON_TIME] + counts[LATE],
         late=counts[LATE],
         late_at_end=late_at_end,
         duplicates=counts[COPY],
         bad={kind_.name: counts[place] for place, kind_ in enumerate(kinds) if counts[place]},
+        sent={pathway.name: counts.total() for pathway in pathways},
         rejected={reason: count for reason, count in reasons.items() if count},
         elapsed_s=time.monotonic() - began,
         expected=None if counts[ON_TIME] + counts[LATE] < run.events else expected(run),
@@ -138,7 +146,7 @@ def generate(pipeline: Pipeline, options: Options, on_progress: Callable[[int], 
     )
 
 
-def _check_times(pipeline: Pipeline, topic: topics.Topic, start_ms: int, now_ms: int) -> None:
+def _check_times(pipeline: Pipeline, topic: Topic, start_ms: int, now_ms: int) -> None:
     """Where Kafka's timestamps are the event times, the topic must leave and keep them."""
     if pipeline.source.event_time != "kafka":
         return
@@ -148,67 +156,63 @@ def _check_times(pipeline: Pipeline, topic: topics.Topic, start_ms: int, now_ms:
             "replace the event times",
             "set message.timestamp.type=CreateTime, or name a field as source.event_time",
         )
-    retention = int(topic.config.get("retention.ms", -1))
-    if 0 <= retention < now_ms - start_ms:
+    if 0 <= topic.retention_ms < now_ms - start_ms:
         raise SurecountError(
-            f"topic {topic.name!r} keeps records for {format_duration(retention)} (retention.ms), and the "
+            f"topic {topic.name!r} keeps records for {format_duration(topic.retention_ms)} (retention.ms), and the "
             f"first event time is {format_duration(now_ms - start_ms)} ago: the broker would delete it",
             "set retention.ms=-1, give a later --start, more --keys or fewer --events",
         )
 
 
-class _Rows:
-    """Puts records into the columns that the producer takes: topic, value, key, partition, timestamp."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        layout: Layout,
-        kinds: tuple[bad.Kind, ...],
-        seed: int,
-        partitions: Mapping[str, int],
-    ) -> None:
-        self._layout = layout
-        self._kinds = kinds
-        self._seed = seed
-        self._topics = list(partitions)
-        self._partitions = np.array(list(partitions.values()), dtype=np.int64)
-        self._time_is_kafkas = pipeline.source.event_time == "kafka"
-        self._before_ms = min(pipeline.source.max_ahead, _FAR_MS)
-
-    def kind_of(self, number: Any) -> Any:
-        """The place in the table of kinds of each bad record, by its number."""
-        return (number + self._seed % len(self._kinds)) % len(self._kinds)
-
-    def of(self, records: Records) -> Iterator[tuple[str, bytes | None, bytes, int, int]]:
-        """One row a record. A key always goes to the same topic and partition, and all get as many."""
-        number = records.event % self._layout.plan.keys
-        topic = number % len(self._topics)
-        partition = number // len(self._topics) % self._partitions[topic]
-        values: list[bytes | None] = [*self._layout.values(records.event)]
-        for place in np.flatnonzero(records.kind >= 0).tolist():
-            kind = self._kinds[self.kind_of(int(records.kind[place]))]
-            values[place] = kind.sample(self._layout, int(records.event[place]))
-        return zip(
-            [self._topics[t] for t in topic.tolist()],
-            values,
-            self._layout.keys(records.event),
-            partition.tolist(),
-            self._timestamps(records).tolist(),
-            strict=True,
-        )
-
-    def _timestamps(self, records: Records) -> Any:
-        """Kafka timestamps in ms; 0 lets the client take the present."""
-        times = self._layout.plan.times(records.event)
-        if self._time_is_kafkas:
-            return times
-        # A job may let a wild event time advance its watermark as far as max_ahead over the Kafka
-        # timestamp. So far back, it makes no good event late, and the answers stay simple.
-        return np.where(records.kind >= 0, np.maximum(times - self._before_ms, 1), 0)
+def _chosen(pipeline: Pipeline, name: str | None) -> list[Pathway]:
+    """The pathways to send on: the named one, or all."""
+    chosen = [pathway for pathway in pipeline.pathways if name in (None, pathway.name)]
+    if not chosen:
+        there = ", ".join(pathway.name for pathway in pipeline.pathways)
+        raise SurecountError(f"--pathway {name}: {pipeline.name} has no such pathway", f"there are: {there}")
+    return chosen
 
 
-def _paced(run: Plan, options: Options, sender: _Sender) -> Iterator[Records]:
+def _raw_topics(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[Topic]:
+    """A pathway's topics in the order of the pipeline file, created where they are missing."""
+    topics.ensure_raw(pipeline, pathway, partitions)
+    found = topics.describe_raw(pipeline, pathway)
+    return [found[name] for name in pathway.topics]
+
+
+class _Pathways:
+    """The pathways that a run sends on; those on the same cluster share a producer."""
+
+    def __init__(self, pipeline: Pipeline, raw: Sequence[tuple[Pathway, list[Topic]]]) -> None:
+        smallest = min(topic.max_message_bytes for _, found in raw for topic in found)
+        self._senders: list[_Sender] = []
+        self._targets: list[tuple[Places, _Sender]] = []
+        for pathway, found in raw:
+            kafka = pipeline.kafka_of(pathway)
+            sender = next((sender for sender in self._senders if sender.kafka == kafka), None)
+            if sender is None:
+                sender = _Sender(kafka, smallest)
+                self._senders.append(sender)
+            places = Places({topic.name: topic.partitions for topic in found})
+            self._targets.append((places, sender))
+
+    def send(self, batch: Batch) -> None:
+        """Hand records over for every pathway."""
+        for places, sender in self._targets:
+            sender.send(places.rows(batch))
+
+    def poll(self, timeout_s: float) -> None:
+        """Serve callbacks, for so long at most."""
+        for sender in self._senders:
+            sender.poll(timeout_s / len(self._senders))
+
+    def flush(self) -> None:
+        """Wait until all is delivered."""
+        for sender in self._senders:
+            sender.flush()
+
+
+def _paced(run: Plan, options: Options, poll: Callable[[float], None]) -> Iterator[Records]:
     """The records in slices: at once, or with a rate each when the clock has reached its send time."""
     chances = Chances.of(options)
     began = time.monotonic()
@@ -226,7 +230,7 @@ def _paced(run: Plan, options: Options, sender: _Sender) -> Iterator[Records]:
                 yield records.cut(slice(first, last))
                 first = last
             else:
-                sender.poll(min(_POLL_S, max(_PACE_S, due[first] - elapsed)))
+                poll(min(_POLL_S, max(_PACE_S, due[first] - elapsed)))
                 # Empty, so that an interrupt is seen while there is nothing to send.
                 yield records.cut(slice(0, 0))
 
@@ -235,7 +239,8 @@ class _Sender:
     """A producer that loses nothing silently: a record that is not delivered is a SurecountError."""
 
     def __init__(self, kafka: Kafka, max_message_bytes: int) -> None:
-        self.sent = 0
+        self.kafka = kafka
+        self._sent = 0
         self._failed = 0
         self._reason = ""
         config: dict[str, Any] = {
@@ -264,7 +269,7 @@ class _Sender:
         if error.fatal():
             self._reason = self._reason or error.str()
 
-    def send(self, rows: Iterator[tuple[str, bytes | None, bytes, int, int]]) -> None:
+    def send(self, rows: Iterator[Row]) -> None:
         """Hand rows over, waiting while the producer's memory is full."""
         produce = self._producer.produce
         for topic, value, key, partition, timestamp in rows:
@@ -278,7 +283,7 @@ class _Sender:
                     self._give_up()
                 else:
                     break
-            self.sent += 1
+            self._sent += 1
         self.poll(0)
 
     def poll(self, timeout_s: float) -> None:
@@ -298,7 +303,8 @@ class _Sender:
         # Nothing is left to send; this serves the callbacks, so that the number below is right.
         self._producer.flush(_CALLBACKS_S)
         raise SurecountError(
-            f"{self._failed:,} of {self.sent:,} records were not acknowledged by Kafka: {self._reason}",
+            f"{self._failed:,} of {self._sent:,} records were not acknowledged by Kafka at "
+            f"{self.kafka.bootstrap_servers}: {self._reason}",
             "mend the cause, and start again with fresh topics: the answers hold for whole runs",
         )
 

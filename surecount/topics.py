@@ -1,24 +1,30 @@
-"""The topics of a pipeline: what is there, what is missing, and which settings would lose data.
+"""The topics of a pipeline on its brokers: a thin edge over confluent-kafka's admin client.
 
-A thin edge over confluent-kafka's admin client. What to create and what to refuse are pure functions
-of a :class:`Cluster`; everything else talks to the brokers and raises SurecountError.
+What to create and what to refuse is in :mod:`surecount.topic_rules`. Raises SurecountError.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
-from surecount.config import Kafka, Pipeline
+from surecount.config import Kafka, Pathway, Pipeline
 from surecount.errors import SurecountError
+from surecount.topic_rules import (
+    Cluster,
+    Topic,
+    check_names,
+    check_outputs,
+    output_names,
+    wanted_outputs,
+    wanted_raw,
+)
 from surecount.waiting import wait_until
 
 log = logging.getLogger("surecount.kafka")
@@ -29,157 +35,8 @@ log.addHandler(logging.NullHandler())
 # A broker that restarts is back, or its leaders have moved, within this; a wrong address never is.
 TIMEOUT_S = 8.0
 _LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-KAFKA_MAX_MESSAGE_BYTES = 1_048_588
-SOURCE_MAX_MESSAGE_BYTES = 8 << 20
-# What a reject adds to its record: headers of reason and detail, and the batch around it.
-HEADROOM_BYTES = 64 << 10
-
 _PROPERTIES = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic as it is, or as it should be. ``config`` holds Kafka's own names and texts."""
-
-    name: str
-    partitions: int
-    replicas: int
-    config: Mapping[str, str]
-
-    @property
-    def timestamp_type(self) -> str:
-        """``CreateTime`` or ``LogAppendTime``."""
-        return self.config.get("message.timestamp.type", "CreateTime")
-
-    @property
-    def max_message_bytes(self) -> int:
-        """The largest batch, after compression, that the topic takes."""
-        return int(self.config.get("max.message.bytes", KAFKA_MAX_MESSAGE_BYTES))
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What :func:`describe` saw.
-
-    ``brokers`` counts those in service, ``names`` holds every topic of the cluster, ``topics`` those
-    of the pipeline that exist, by name.
-    """
-
-    brokers: int
-    names: frozenset[str]
-    topics: Mapping[str, Topic]
-
-
-# ---------------------------------------------------------------------------------------- pure
-
-
-def wanted_outputs(pipeline: Pipeline, cluster: Cluster) -> list[Topic]:
-    """Results, corrections and rejects, in this order, as they should be created."""
-    sources = [cluster.topics[name] for name in pipeline.source.topics if name in cluster.topics]
-    partitions = max((topic.partitions for topic in sources), default=1)
-    largest = max((topic.max_message_bytes for topic in sources), default=KAFKA_MAX_MESSAGE_BYTES)
-    # A result holds its key twice, and a key may be almost as large as the largest value that counts.
-    result_bytes = 2 * min(largest, pipeline.source.max_value) + HEADROOM_BYTES
-    bytes_of = {pipeline.topics.rejects: largest + HEADROOM_BYTES}
-    return [
-        _topic(
-            name,
-            partitions,
-            cluster.brokers,
-            {
-                # Records carry their event time, and retention would delete old ones on arrival.
-                "message.timestamp.type": "LogAppendTime",
-                # Compaction would keep one correction of several.
-                "cleanup.policy": "delete",
-                "max.message.bytes": str(bytes_of.get(name, max(result_bytes, KAFKA_MAX_MESSAGE_BYTES))),
-            },
-        )
-        for name in pipeline.topics.all
-    ]
-
-
-def wanted_sources(pipeline: Pipeline, partitions: int, brokers: int) -> list[Topic]:
-    """The source topics as ``surecount generate`` creates them."""
-    config = {
-        "message.timestamp.type": "CreateTime",
-        "cleanup.policy": "delete",
-        "max.message.bytes": str(SOURCE_MAX_MESSAGE_BYTES),
-    }
-    if pipeline.source.event_time == "kafka":
-        # Timestamps are event times then, and retention goes by timestamps.
-        config["retention.ms"] = "-1"
-    return [_topic(name, partitions, brokers, config) for name in pipeline.source.topics]
-
-
-def _topic(name: str, partitions: int, brokers: int, config: dict[str, str]) -> Topic:
-    replicas, in_sync = (3, 2) if brokers >= 3 else (1, 1)
-    return Topic(name, partitions, replicas, {**config, "min.insync.replicas": str(in_sync)})
-
-
-def check_outputs(pipeline: Pipeline, cluster: Cluster) -> None:
-    """Raise SurecountError for every output topic that exists and would lose or refuse records."""
-    faults = [
-        fault
-        for wanted in wanted_outputs(pipeline, cluster)
-        if (topic := cluster.topics.get(wanted.name)) is not None
-        for fault in _output_faults(topic, wanted, pipeline)
-    ]
-    if faults:
-        raise SurecountError(
-            "\n".join(message for message, _ in faults),
-            "; ".join(dict.fromkeys(_alter(pipeline, name, setting) for _, (name, setting) in faults))
-            + "; or delete the topic, and it is created as it should be",
-        )
-
-
-def _output_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterable[tuple[str, tuple[str, str]]]:
-    if topic.timestamp_type != "LogAppendTime":
-        yield (
-            f"topic {topic.name!r} has message.timestamp.type={topic.timestamp_type}: records are written "
-            "with their event time, so the broker's retention deletes old ones on arrival",
-            (topic.name, "message.timestamp.type=LogAppendTime"),
-        )
-    if topic.name != pipeline.topics.results and "compact" in topic.config.get("cleanup.policy", ""):
-        yield (
-            f"topic {topic.name!r} has cleanup.policy={topic.config['cleanup.policy']}: there are several "
-            "records with one key, and compaction keeps only the last",
-            (topic.name, "cleanup.policy=delete"),
-        )
-    if topic.name == pipeline.topics.rejects and topic.max_message_bytes < wanted.max_message_bytes:
-        yield (
-            f"topic {topic.name!r} has max.message.bytes={topic.max_message_bytes}: a rejected record of its "
-            f"source needs up to {wanted.max_message_bytes}, and one that doesn't fit stops the job",
-            (topic.name, f"max.message.bytes={wanted.max_message_bytes}"),
-        )
-
-
-def _alter(pipeline: Pipeline, name: str, setting: str) -> str:
-    return (
-        f"kafka-configs.sh --bootstrap-server {pipeline.kafka.bootstrap_servers} --alter "
-        f"--entity-type topics --entity-name {name} --add-config {setting}"
-    )
-
-
-def check_names(pipeline: Pipeline, names: frozenset[str]) -> None:
-    """Raise SurecountError for each source topic that is not among ``names``, with the nearest that are."""
-    visible = sorted(name for name in names if not name.startswith("__"))
-    missing = [name for name in pipeline.source.topics if name not in names]
-    if not missing:
-        return
-    lines = []
-    for name in missing:
-        near = ", ".join(difflib.get_close_matches(name, visible, n=3))
-        lines.append(f"source topic {name!r} does not exist" + (f"; near: {near}" if near else ""))
-    there = ", ".join(visible[:10]) + (", …" if len(visible) > 10 else "") if visible else "none"
-    raise SurecountError(
-        "\n".join(lines),
-        f"topics at {pipeline.kafka.bootstrap_servers} (kafka.bootstrap_servers): {there}; "
-        "mend source.topics, or let `surecount generate` create and fill them",
-    )
-
-
-# ---------------------------------------------------------------------------------------- brokers
 
 
 def client_config(kafka: Kafka) -> dict[str, str]:
@@ -339,41 +196,67 @@ class _Admin:
         return SurecountError(f"{failure}, at {address}: {reason(error)}")
 
 
-def describe(pipeline: Pipeline) -> Cluster:
-    """The cluster, and the source and output topics of the pipeline that exist."""
-    return _describe(_Admin(pipeline.kafka), pipeline)
-
-
-def _describe(admin: _Admin, pipeline: Pipeline) -> Cluster:
+def _seen(admin: _Admin, names: Iterable[str]) -> Cluster:
+    """The cluster, and those topics of ``names`` that exist."""
     metadata = admin.metadata()
-    names = [n for n in (*pipeline.source.topics, *pipeline.topics.all) if n in metadata.topics]
-    configs = admin.configs(names)
+    known = [name for name in names if name in metadata.topics]
+    configs = admin.configs(known)
     topics = {}
-    for name in names:
+    for name in known:
         partitions = metadata.topics[name].partitions
         replicas = min((len(p.replicas) for p in partitions.values()), default=0)
         topics[name] = Topic(name, len(partitions), replicas, configs[name])
     return Cluster(len(metadata.brokers), frozenset(metadata.topics), topics)
 
 
-def check_sources(pipeline: Pipeline) -> None:
-    """Raise SurecountError where a source topic does not exist, or no broker answers."""
-    check_names(pipeline, frozenset(_Admin(pipeline.kafka).metadata().topics))
+def describe_raw(pipeline: Pipeline, pathway: Pathway) -> Mapping[str, Topic]:
+    """The raw topics of a pathway that exist, by name."""
+    return _seen(_Admin(pipeline.kafka_of(pathway)), pathway.topics).topics
+
+
+def check_sources(pipeline: Pipeline) -> list[str]:
+    """Raise SurecountError where a raw topic does not exist, or the pipeline's own brokers do not answer.
+
+    Returns what is wrong with pathways on other clusters: they may come later.
+    """
+    notes = []
+    for pathway in pipeline.pathways:
+        kafka = pipeline.kafka_of(pathway)
+        try:
+            check_names(kafka, pathway.topics, frozenset(_Admin(kafka).metadata().topics))
+        except SurecountError as error:
+            if not pipeline.is_relayed(pathway):
+                raise
+            notes.append(f"pathway {pathway.name!r}: {error.message}")
+    return notes
 
 
 def ensure_outputs(pipeline: Pipeline) -> list[str]:
     """Check the output topics that exist, create the others; the names of the new ones."""
     admin = _Admin(pipeline.kafka)
-    cluster = _describe(admin, pipeline)
-    check_outputs(pipeline, cluster)
-    return admin.create([t for t in wanted_outputs(pipeline, cluster) if t.name not in cluster.topics])
+    raw: list[Topic] = []
+    for pathway in pipeline.pathways:
+        try:
+            raw += describe_raw(pipeline, pathway).values()
+        except SurecountError:
+            # check_sources has told of it; what this cluster's topics are like is not known, then.
+            if not pipeline.is_relayed(pathway):
+                raise
+    cluster = _seen(admin, output_names(pipeline))
+    check_outputs(pipeline, cluster, raw)
+    return admin.create([t for t in wanted_outputs(pipeline, cluster, raw) if t.name not in cluster.topics])
 
 
 def ensure_source(pipeline: Pipeline, partitions: int) -> list[str]:
-    """Create the source topics that are missing, for generated events; the names of the new ones."""
-    admin = _Admin(pipeline.kafka)
+    """Create the raw topics that are missing on all pathways; the names of the new ones."""
+    return [name for pathway in pipeline.pathways for name in ensure_raw(pipeline, pathway, partitions)]
+
+
+def ensure_raw(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[str]:
+    """Create the raw topics of a pathway that are missing, for generated events; the names of the new ones."""
+    admin = _Admin(pipeline.kafka_of(pathway))
     metadata = admin.metadata()
-    wanted = wanted_sources(pipeline, partitions, len(metadata.brokers))
+    wanted = wanted_raw(pipeline, pathway.topics, partitions, len(metadata.brokers))
     return admin.create([topic for topic in wanted if topic.name not in metadata.topics])
 
 

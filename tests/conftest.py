@@ -62,15 +62,22 @@ class Running:
 
     def submit(self, *, bounded: bool = False, parallelism: int = 1, snapshot: str | None = None) -> str:
         """Submit, and wait until it runs or, bounded, has ended."""
-        job = submit(
-            self.pipeline, self.file, self.flink, self.stack.flink_env(),
-            bounded=bounded, parallelism=parallelism, snapshot=snapshot,
-        )  # fmt: skip
-        if bounded:
-            wait_for_end(self.flink, job, lambda _: None)
-        else:
-            wait_until_running(self.flink, job)
-        return job
+        ids = self.submit_all(bounded=bounded, parallelism=parallelism, snapshot=snapshot)
+        return ids["aggregate"]
+
+    def submit_all(self, *, bounded: bool = False, parallelism: int = 1, snapshot: str | None = None) -> dict[str, str]:
+        """The same, with the ids of all the pipeline's jobs by name."""
+        ids = {}
+        for job in self.pipeline.jobs:
+            ids[job] = submit(
+                self.pipeline, self.file, self.flink, self.stack.flink_env(),
+                job=job, bounded=bounded, parallelism=parallelism, snapshot=snapshot,
+            )  # fmt: skip
+            if bounded:
+                wait_for_end(self.flink, ids[job], lambda _: None)
+            else:
+                wait_until_running(self.flink, ids[job])
+        return ids
 
     def read(self, topic: str) -> list[Message]:
         """All committed records of a topic."""
@@ -111,7 +118,9 @@ def _keep_forever(pipeline: Pipeline) -> None:
     """Tests write old timestamps, which retention would delete."""
     entry = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
     resources = [
-        ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry]) for name in pipeline.source.topics
+        ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry])
+        for pathway in pipeline.pathways
+        for name in pathway.topics
     ]
     admin = AdminClient(topics.client_config(pipeline.kafka))
     for done in admin.incremental_alter_configs(resources).values():

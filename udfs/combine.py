@@ -7,7 +7,7 @@ all keys of a bucket.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from zlib import crc32
@@ -20,7 +20,7 @@ from udfs import partials
 from udfs.decode import Columns
 from udfs.spec import Aggregate, Spec
 
-_FRAME = struct.Struct("<IHqI")  # bucket, length of the name, window start, length of the partial
+_FRAME = struct.Struct("<HqI")  # length of the name, window start, length of the partial
 
 
 @dataclass(frozen=True)
@@ -70,30 +70,23 @@ def bucket_of(keys: list[pa.Array], buckets: int) -> npt.NDArray[np.int64]:
     return np.asarray(hashes, np.int64) % buckets
 
 
-def pack(pieces: Iterator[Piece] | list[Piece]) -> bytes:
-    """Pieces as one value, so that a batch needs only one row to send them on."""
-    parts: list[bytes] = []
+def by_bucket(pieces: Iterable[Piece]) -> dict[int, bytes]:
+    """Pieces as one value for each bucket."""
+    found: dict[int, list[bytes]] = {}
     for piece in pieces:
         name = piece.aggregate.encode()
-        parts += [_FRAME.pack(piece.bucket, len(name), piece.start, len(piece.partial)), name, piece.partial]
-    return b"".join(parts)
+        head = _FRAME.pack(len(name), piece.start, len(piece.partial))
+        found.setdefault(piece.bucket, []).extend((head, name, piece.partial))
+    return {bucket: b"".join(parts) for bucket, parts in found.items()}
 
 
-def unpack(data: bytes) -> Iterator[Piece]:
-    """The inverse of :func:`pack`."""
+def unpack(bucket: int, data: bytes) -> Iterator[Piece]:
+    """The pieces of one bucket of :func:`by_bucket`."""
     at = 0
     while at < len(data):
-        bucket, name_length, start, length = _FRAME.unpack_from(data, at)
+        name_length, start, length = _FRAME.unpack_from(data, at)
         at += _FRAME.size
         name = data[at : at + name_length].decode()
         at += name_length
         yield Piece(bucket, name, start, data[at : at + length])
         at += length
-
-
-def split_by_bucket(data: bytes) -> dict[int, bytes]:
-    """Packed pieces, apart by bucket and packed again."""
-    by_bucket: dict[int, list[Piece]] = {}
-    for piece in unpack(data):
-        by_bucket.setdefault(piece.bucket, []).append(piece)
-    return {bucket: pack(pieces) for bucket, pieces in by_bucket.items()}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
-from udfs import reasons, record, times
+from udfs import checks, reasons, record, tables, times
 from udfs.reasons import RejectedError
 from udfs.spec import MAX_EVENT_TIME_MS, Field, Spec
 
@@ -72,7 +72,7 @@ class Decoder:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._schema = _json_schema(spec.fields)
+        self._schema = tables.json_schema((*spec.fields, *spec.optional))
         self._reader = record.RecordReader(spec)
         self._own = resolve(spec.decode) if spec.decode else None
 
@@ -117,7 +117,7 @@ class Decoder:
                 self._decode(batch, rows[start : start + step], pieces, rejected)
 
     def _read(self, batch: Batch, rows: Sequence[int]) -> pa.Table | None:
-        """A table of the declared fields, nulls where a record has none; None where a record is odd."""
+        """A table of required and optional fields, nulls where a record has none; None where one is odd."""
         whole = len(rows) == len(batch.values)
         values: Sequence[bytes] = batch.values if whole else [batch.values[row] for row in rows]  # type: ignore
         if self._own is None:
@@ -125,7 +125,7 @@ class Decoder:
         if not getattr(self._own, "surecount_batch", False):
             return None
         try:
-            return _conform(self._own(pa.array(values, pa.binary())), len(values), self._spec.fields)
+            return tables.conform(self._own(pa.array(values, pa.binary())), len(values), self._spec)
         except Exception:  # noqa: BLE001  # a user's function: the records are tried singly, and tell
             return None
 
@@ -133,25 +133,28 @@ class Decoder:
         """Keep the rows that break no rule; return the others."""
         good = np.ones(len(rows), bool)
         for field in self._spec.fields:
-            column = _column(table, field)
+            column = tables.column_of(table, field)
             if column.null_count:
                 good &= column.is_valid().to_numpy(zero_copy_only=False)
             if field.type == "float":
                 good &= np.isfinite(column.to_numpy(zero_copy_only=False))
+        for check in self._spec.checks:
+            good &= checks.passing(check, tables.column_of(table, check.field))
         time = self._spec.event_time
         if time.path is None:
             time_ms = kafka_ms[rows]
         elif time.unit == "rfc3339":
-            time_ms = _rfc3339_column(_column(table, self._spec.fields[0]), good)
+            time_ms = _rfc3339_column(tables.column_of(table, self._spec.fields[0]), good)
         else:
-            raw = _column(table, self._spec.fields[0]).fill_null(0).to_numpy(zero_copy_only=False)
+            raw = tables.column_of(table, self._spec.fields[0]).fill_null(0).to_numpy(zero_copy_only=False)
             numerator, denominator = times.UNITS_PER_MS[time.unit]
-            good &= np.abs(raw) <= np.iinfo(np.int64).max // numerator
+            limit = np.iinfo(np.int64).max // numerator
+            good &= (raw >= -limit) & (raw <= limit)
             time_ms = raw * numerator // denominator
         good &= self._times_are_good(time_ms, kafka_ms[rows])
         if not good.all():
             table, time_ms = table.filter(pa.array(good)), time_ms[good]
-        columns = {field.path: _integers(_column(table, field), field) for field in self._spec.fields}
+        columns = {field.path: _integers(tables.column_of(table, field), field) for field in self._spec.fields}
         pieces.append(Columns(rows[good], time_ms, columns))
         odd: list[int] = rows[~good].tolist()
         return odd
@@ -194,7 +197,8 @@ class Decoder:
             return self._reader.read(value, kafka_ms)
         try:
             if getattr(self._own, "surecount_batch", False):
-                document = _nest(self._own(pa.array([value], pa.binary())).to_pylist()[0])
+                [row] = self._own(pa.array([value], pa.binary())).to_pylist()
+                document = tables.nest(row)
             else:
                 document = self._own(value)
         except Exception as error:  # a user's function may raise anything
@@ -213,32 +217,6 @@ def resolve(path: str) -> Callable[[Any], Any]:
     module, _, name = path.partition(":")
     function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
     return function
-
-
-def _arrow_type(field: Field) -> pa.DataType:
-    return {
-        "string": pa.string(),
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "decimal": pa.decimal128(38, field.scale),
-    }[field.type]
-
-
-def _json_schema(fields: tuple[Field, ...]) -> pa.Schema:
-    tree: dict[str, Any] = {}
-    for field in fields:
-        level = tree
-        for part in field.parts[:-1]:
-            level = level.setdefault(part, {})
-        level[field.parts[-1]] = _arrow_type(field)
-
-    def build(level: dict[str, Any]) -> list[pa.Field]:
-        return [
-            pa.field(name, pa.struct(build(inner)) if isinstance(inner, dict) else inner)
-            for name, inner in level.items()
-        ]
-
-    return pa.schema(build(tree))
 
 
 def _read_json(values: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
@@ -274,42 +252,6 @@ def _read_json(values: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
 def _may_be_deep(value: bytes) -> bool:
     deep = record.MAX_DEPTH
     return len(value) > 2 * deep and value.count(b"{") + value.count(b"[") > deep
-
-
-def _column(table: pa.Table, field: Field) -> pa.Array:
-    """A declared field of a table with nested structs or with dotted names, as one array."""
-    if field.path in table.column_names:
-        return _one_chunk(table.column(field.path))
-    array = _one_chunk(table.column(field.parts[0]))
-    for part in field.parts[1:]:
-        # flatten() carries a null object down to its fields, field() does not.
-        names = [array.type.field(i).name for i in range(array.type.num_fields)]
-        array = array.flatten()[names.index(part)]
-    return array
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _conform(table: pa.Table, rows: int, fields: tuple[Field, ...]) -> pa.Table | None:
-    """A user's table with the declared columns in the declared types; None where it does not fit."""
-    if table.num_rows != rows or any(field.path not in table.column_names for field in fields):
-        return None
-    columns = [table.column(field.path).cast(_arrow_type(field), safe=True) for field in fields]
-    return pa.table(columns, names=[field.path for field in fields])
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted column names as nested objects."""
-    document: dict[str, Any] = {}
-    for path, value in flat.items():
-        *outer, last = path.split(".")
-        level = document
-        for part in outer:
-            level = level.setdefault(part, {})
-        level[last] = value
-    return document
 
 
 def _rfc3339_column(column: pa.Array, good: npt.NDArray[np.bool_]) -> Int64s:

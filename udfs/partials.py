@@ -18,13 +18,10 @@ from udfs import numbers
 from udfs.decode import WIDE, decimal128_words
 from udfs.numbers import Int64s
 from udfs.spec import Aggregate
+from udfs.store import UnknownVersionError
 
 VERSION = 1
 _HEADER = struct.Struct("<BxxxI")  # eight bytes, so that what follows is aligned for Arrow
-
-
-class UnknownVersionError(ValueError):
-    """Bytes were written by another version of the encoding."""
 
 
 def schema(aggregate: Aggregate, wide: int) -> pa.Schema:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from udfs import numbers, reasons, times
+from udfs import checks, numbers, reasons, times
 from udfs.reasons import RejectedError
 from udfs.spec import MAX_DIGITS, MAX_EVENT_TIME_MS, Field, Spec
 
@@ -30,13 +30,15 @@ class RecordReader:
         self._types = [(field.parts, _PLAIN_TYPES.get(field.type)) for field in spec.fields]
         self._tokens = [f'"{part}"'.encode() for part in {p for field in spec.fields for p in field.parts}]
         self._numerator, self._denominator = times.UNITS_PER_MS.get(spec.event_time.unit, (1, 1))
-        self._plain = None not in (kind for _, kind in self._types) and spec.event_time.unit != "rfc3339"
+        self._plain = (
+            None not in (kind for _, kind in self._types) and spec.event_time.unit != "rfc3339" and not spec.checks
+        )
 
     def read(self, value: bytes, kafka_ms: int) -> tuple[int, list[Any]]:
         """The event time in ms and the values of ``spec.fields``; raises RejectedError."""
         if self._plain and (read := self._read_plain(value, kafka_ms)):
             return read
-        document = _parse_strictly(value, self._spec.fields)
+        document = _parse_strictly(value, (*self._spec.fields, *self._spec.optional))
         return read_document(document, self._spec, kafka_ms)
 
     def _read_plain(self, value: bytes, kafka_ms: int) -> tuple[int, list[Any]] | None:
@@ -169,11 +171,15 @@ def _refuse_surrogates(value: object) -> None:
     if isinstance(value, list):
         for item in value:
             _refuse_surrogates(item)
-    elif isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise RejectedError(reasons.NOT_JSON, "a lone surrogate in a string") from error
+    elif isinstance(value, str) and _has_surrogate(value):
+        raise RejectedError(reasons.NOT_JSON, "a lone surrogate in a string")
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _refuse_duplicates(document: _Pairs, field: Field) -> None:
@@ -199,7 +205,7 @@ def read_field(document: Mapping[str, Any], field: Field) -> Any:
             raise RejectedError(reasons.NULL_FIELD, f"{'.'.join(field.parts[: position + 1])!r} is null")
     match field.type:
         case "string":
-            return value if isinstance(value, str) else _mistyped(field.path, "a string", value)
+            return _string(value, field)
         case "int":
             return _integer(value, field)
         case "float":
@@ -208,10 +214,28 @@ def read_field(document: Mapping[str, Any], field: Field) -> Any:
             return _decimal(value, field)
 
 
-def read_key_int(value: int, field: Field) -> int:
-    """An integer key has at most 64 bits."""
+def _read_optional(document: Mapping[str, Any], field: Field) -> Any:
+    """The same, or None where a record has no value there."""
+    try:
+        return read_field(document, field)
+    except RejectedError as error:
+        if error.reason in (reasons.MISSING_FIELD, reasons.NULL_FIELD):
+            return None
+        raise
+
+
+def read_narrow(value: int, field: Field) -> int:
+    """An integer that is a key or an id has at most 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:
-        raise RejectedError(reasons.INTEGER_TOO_LARGE, f"key {field.path!r} has more than 64 bits")
+        raise RejectedError(reasons.INTEGER_TOO_LARGE, f"{field.path!r}, a key or an id, has more than 64 bits")
+    return value
+
+
+def _string(value: Any, field: Field) -> str:
+    if not isinstance(value, str):
+        _mistyped(field.path, "a string", value)
+    if _has_surrogate(value):  # from a user's decode function
+        raise RejectedError(reasons.MISTYPED_FIELD, f"{field.path!r} is no text: a lone surrogate")
     return value
 
 
@@ -296,12 +320,14 @@ def _json_type(value: object) -> str:
 def read_document(document: Mapping[str, Any], spec: Spec, kafka_ms: int) -> tuple[int, list[Any]]:
     """The event time in ms and the values of ``spec.fields``; raises RejectedError."""
     values: list[Any] = []
-    keys = {field for aggregate in spec.aggregates for field in aggregate.key}
     for field in spec.fields:
         value = read_field(document, field)
-        if field.type == "int" and field in keys:
-            value = read_key_int(value, field)
-        values.append(value)
+        values.append(read_narrow(value, field) if field.path in spec.narrow else value)
+    if spec.checks:
+        found = dict(zip(spec.fields, values, strict=True))
+        found |= {field: _read_optional(document, field) for field in spec.optional}
+        for check in spec.checks:
+            checks.refuse(check, found[check.field])
     time, unit = spec.event_time, spec.event_time.unit
     if time.path is None:
         times.check(kafka_ms, "ms", kafka_ms, kafka_ms, 0)

@@ -73,6 +73,15 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Inlet:
+    """A topic that ingest reads on the pipeline's own cluster: a pathway's raw topic, or its relay's copies."""
+
+    topic: str
+    pathway: str
+    relayed: bool
+
+
+@dataclass(frozen=True)
 class Spec:
     """All that decoding, deduplicating, combining and closing windows need to know.
 

@@ -15,31 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import orjson
 import pyarrow as pa
 
 from udfs import partials
 from udfs.combine import Piece
-from udfs.partials import UnknownVersionError
 from udfs.spec import Aggregate, Spec
+from udfs.store import Store, UnknownVersionError
 
 LEDGER_VERSION = 1
 NO_WATERMARK = -(1 << 63)
 
 _COMPACT_BYTES = 256 * 1024
 _COMPACT_SEGMENTS = 64
-
-
-class Store(Protocol):
-    """Where one bucket's state is kept. A segment that is read exists."""
-
-    def read_ledger(self) -> bytes | None: ...
-    def write_ledger(self, data: bytes) -> None: ...
-    def read_segment(self, name: str) -> bytes: ...
-    def write_segment(self, name: str, data: bytes) -> None: ...
-    def remove_segment(self, name: str) -> None: ...
 
 
 @dataclass(frozen=True)

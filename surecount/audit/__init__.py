@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from surecount.audit.cut import find_cut
+from surecount.audit.cut import Cut, find_cut
+from surecount.audit.reader import NoAnswerError
 from surecount.audit.recount import Recount
-from surecount.audit.report import Amount, Books, Difference, Report
+from surecount.audit.report import Amount, Books, Difference, Flow, IngestBooks, Report, joined
+from surecount.audit.stages import Stage, aggregate_stage, ingest_stage, relay_stage
+from surecount.audit.upstream import Upstream
 
 if TYPE_CHECKING:
-    from surecount.config import Pipeline
+    from surecount.config import Pathway, Pipeline
 
-__all__ = ["Amount", "Books", "Difference", "Report", "audit"]
+__all__ = ["Amount", "Books", "Difference", "Flow", "IngestBooks", "Report", "audit"]
 
 _CUTS = 3
 
@@ -26,16 +29,34 @@ def audit(
 ) -> Report:
     """Recount the input, compare it with results, corrections and rejects, and make up the books.
 
-    It judges what the job had read and written at one checkpoint; with ``bounded`` all of the input, and no
-    window may be open. ``timeout_s`` limits the wait for that state, and any wait for records.
-    ``on_progress`` gets the offsets that are read and their total; a second reading begins at 0 again.
+    Where there are relays and ingest, they are held against the raw topics first. Each job is judged on what
+    it had read and written at one checkpoint; with ``bounded`` on all of its input, and no window may be open.
+    ``timeout_s`` limits the wait for each job's state, and any wait for records. ``on_progress`` gets the
+    offsets that are read and their total; a further reading begins at 0 again.
     SurecountError where it can't be done: Kafka does not answer, topics are missing, or something is pending.
     """
+
+    def judge(stage: Stage, report_on: Callable[[Cut], Report]) -> Report:
+        for _ in range(_CUTS):
+            cut = find_cut(stage, bounded=bounded, timeout_s=timeout_s)
+            report = report_on(cut)
+            # While the job runs, a cut may fall between the two commits of a checkpoint; another then won't.
+            if report.balanced or cut.quiet:
+                break
+        return report
+
+    def judge_relay(pathway: Pathway) -> Report:
+        try:
+            return judge(relay_stage(pipeline, pathway), lambda cut: upstream.relay(pathway, cut))
+        except NoAnswerError as error:
+            note = f"the relay of pathway {pathway.name} is not checked: {error.message}"
+            return Report(pipeline.name, (), (), 0, {}, (note,), 0.0)
+
+    upstream = Upstream(pipeline, timeout_s=timeout_s, on_progress=on_progress)
     recount = Recount(pipeline, timeout_s=timeout_s, on_progress=on_progress)
-    for _ in range(_CUTS):
-        cut = find_cut(pipeline, bounded=bounded, timeout_s=timeout_s)
-        report = recount.report(cut, bounded=bounded)
-        # While the job runs, a cut may fall between the two commits of a checkpoint; another then won't.
-        if report.balanced or cut.quiet:
-            break
-    return report
+    reports = []
+    if pipeline.has_ingest:
+        reports += [judge_relay(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
+        reports.append(judge(ingest_stage(pipeline), upstream.ingest))
+    reports.append(judge(aggregate_stage(pipeline), lambda cut: recount.report(cut, bounded=bounded)))
+    return joined(reports)

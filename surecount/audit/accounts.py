@@ -11,9 +11,9 @@ from confluent_kafka import Message
 from surecount.audit import exact, times
 from surecount.audit.ledger import AggregateLedger, Closing, Total, WindowRecount
 from surecount.audit.outputs import Found
-from surecount.audit.reader import offset_of, partition_of
+from surecount.audit.reader import partition_of, where
 from surecount.audit.rejects import Reject, RejectLedger, RejectRecount
-from surecount.audit.report import NAMED, Amount, Books, Difference, Kind
+from surecount.audit.report import Amount, Books, Difference, Differences
 from surecount.audit.rules import Row
 from surecount.audit.truth import AggregatePlan, Key
 
@@ -54,8 +54,7 @@ class FirstReading:
         self.rejects = RejectLedger()
         self.reasons: Counter[str] = Counter()
         self.unknown_aggregates: Counter[str] = Counter()
-        self.differences: dict[Kind, list[Difference]] = {}
-        self.counts: Counter[Kind] = Counter()
+        self.differences = Differences()
 
     def accept(self, rows: Sequence[Row]) -> None:
         for ledger in self.ledgers:
@@ -74,7 +73,7 @@ class FirstReading:
                 "out_of_order": "this result comes after that of a later window: doubled, or out of order",
             }
             name = _name_window(ledger.plan, found.start, found.key)
-            self._differ(Difference(disorder, details[disorder], _where(message), **name))
+            self.differences.add(Difference(disorder, details[disorder], where(message), **name))
 
     def correction(self, found: Found) -> None:
         self.ledgers[found.aggregate].add_correction(found)
@@ -83,7 +82,7 @@ class FirstReading:
         self.rejects.find(reject)
 
     def malformed(self, message: Message, detail: str) -> None:
-        self._differ(Difference("malformed", detail, _where(message)))
+        self.differences.add(Difference("malformed", detail, where(message)))
 
     def unknown(self, aggregate: str) -> None:
         self.unknown_aggregates[aggregate] += 1
@@ -114,12 +113,6 @@ class FirstReading:
             open_windows=closing.open_windows,
             sums={account: _amount(ledger.plan, total).sums for account, total in totals.items()},
         )
-
-    def _differ(self, difference: Difference) -> None:
-        self.counts[difference.kind] += 1
-        named = self.differences.setdefault(difference.kind, [])
-        if len(named) < NAMED:
-            named.append(difference)
 
 
 class SecondReading:
@@ -174,10 +167,6 @@ def _amount(plan: AggregatePlan, total: Total) -> Amount:
             case _:
                 sums[field.path] = value
     return Amount(total.count, sums)
-
-
-def _where(message: Message) -> str:
-    return f"{message.topic()}-{partition_of(message)}@{offset_of(message)}"
 
 
 def _name_window(plan: AggregatePlan, start: int, key: Key) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from surecount.audit import exact, rules, times
-from surecount.audit.rules import Row
+from surecount.audit.rules import Limits, Row
 
 if TYPE_CHECKING:
     from udfs.spec import Field, Spec
@@ -34,12 +34,13 @@ def fast_way(spec: Spec) -> FastWay:
     """
     get = _getter(spec.fields)
     types = [_JSON_TYPES[field.type] for field in spec.fields]
-    names_are_unique = _unique_names(spec.fields)
-    narrow = {f.path for a in spec.aggregates for f in a.key if f.type == "int"}
+    names_are_unique = _unique_names(spec.fields, spec.optional)
+    get_optional = _optional_getter(spec.optional)
+    limits = rules.limits(spec)
     converts = [
         (index, convert)
         for index, field in enumerate(spec.fields)
-        if (convert := _convert(field, field.path in narrow)) is not None
+        if (convert := _convert(field, field.path in spec.narrow)) is not None
     ]
     to_times = _to_times(spec)
     time_is_field = rules.first_field(spec) == 0
@@ -53,7 +54,8 @@ def fast_way(spec: Spec) -> FastWay:
         try:
             records = list(map(loads, values))
             found = list(map(get, records))
-        except (orjson.JSONDecodeError, LookupError, TypeError):
+            optional = get_optional(values, records)
+        except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
             return None
         together = b"".join(values)
         # Every pair has its colon, so no record has more names than colons: as many of both in all means
@@ -75,12 +77,13 @@ def fast_way(spec: Spec) -> FastWay:
             ahead = list(map(sub, times_ms, timestamps_ms))
             if max(ahead) > max_ahead or min(ahead) < -rules.FAR_MS:
                 return None
-        if converts:
-            for index, convert in converts:
-                columns[index] = list(map(convert, values, columns[index]))
-                if None in columns[index]:
-                    return None
-        elif time_is_field:
+        for index, convert in converts:
+            columns[index] = list(map(convert, values, columns[index]))
+            if None in columns[index]:
+                return None
+        if optional is None or not all(_all_pass(limit, [*columns, *optional]) for limit in limits):
+            return None
+        if time_is_field and not converts:
             return found
         return list(zip(*columns, strict=True)) if time_is_field else list(zip(times_ms, *columns, strict=True))
 
@@ -124,18 +127,59 @@ def _getter(fields: Sequence[Field]) -> Callable[[Any], tuple[Any, ...]]:
     return get
 
 
+def _optional_getter(fields: Sequence[Field]) -> Callable[[Sequence[bytes], Sequence[Any]], list[list[Any]] | None]:
+    """For each field the exact values of the records that have one; None where only the strict rules can."""
+    plans = [(field.parts, _JSON_TYPES[field.type], _convert(field, narrow=False)) for field in fields]
+
+    def columns(values: Sequence[bytes], records: Sequence[Any]) -> list[list[Any]] | None:
+        found = []
+        for parts, types, convert in plans:
+            written = [(value, _reach(record, parts)) for value, record in zip(values, records, strict=True)]
+            pairs = [(value, inner) for value, inner in written if inner is not None]
+            if not types.issuperset(type(inner) for _, inner in pairs):
+                return None
+            column = [convert(*pair) if convert else pair[1] for pair in pairs]
+            if None in column:
+                return None
+            found.append(column)
+        return found
+
+    return columns
+
+
+def _reach(record: Any, parts: Sequence[str]) -> Any:
+    """The value at a path, or None; AttributeError where a value stands on the way."""
+    for part in parts:
+        if record is None:
+            break
+        record = record.get(part)
+    return record
+
+
+def _all_pass(limit: Limits, columns: Sequence[Sequence[Any]]) -> bool:
+    column = columns[limit.place]
+    return not column or (
+        (limit.low is None or min(column) >= limit.low)
+        and (limit.high is None or max(column) <= limit.high)
+        and (limit.allowed is None or limit.allowed.issuperset(column))
+    )
+
+
 def _brackets(value: bytes) -> int:
     return value.count(b"[") + value.count(b"{")
 
 
-def _unique_names(fields: Sequence[Field]) -> Callable[[bytes, Any], bool]:
-    """A test of a value and the record in it, which has all used names: true only where none stands twice."""
-    nodes = {field.parts[: depth + 1] for field in fields for depth in range(len(field.parts))}
-    expected = Counter(node[-1] for node in nodes)
+def _unique_names(fields: Sequence[Field], optional: Sequence[Field]) -> Callable[[bytes, Any], bool]:
+    """A test of a value and the record in it, which has the names of all ``fields``: true only where no
+    name of these and of ``optional`` stands twice."""
+    expected = Counter(node[-1] for node in _nodes(fields))
+    possible = Counter(node[-1] for node in _nodes(optional) - _nodes(fields))
     # Between two strings stand marks such as ","; a name that looks like those can't be told by its quotes.
-    if any(name[0] in ",:]}" for name in expected):
+    if any(name[0] in ",:]}" for name in expected | possible):
         return lambda value, record: value.count(b":") == len(record)
-    needed = [(f'"{name}"'.encode(), count) for name, count in expected.items()]
+    # Where an optional name is that of another field, too, its place can't be told by counting.
+    most = {name: expected[name] or int(count == 1) for name, count in (expected | possible).items()}
+    limits = [(f'"{name}"'.encode(), count) for name, count in most.items()]
 
     def unique(value: bytes, record: Any) -> bool:
         if value.count(b":") == len(record):
@@ -143,9 +187,14 @@ def _unique_names(fields: Sequence[Field]) -> Callable[[bytes, Any], bool]:
         # A name may be written with \u0061 or \/ as well; no other escape stands for what a name may hold.
         if b"\\" in value and (b"\\u" in value or b"\\/" in value):
             return False
-        return all(value.count(name) == count for name, count in needed)
+        return all(value.count(name) <= count for name, count in limits)
 
     return unique
+
+
+def _nodes(fields: Sequence[Field]) -> set[tuple[str, ...]]:
+    """Every path that stands in a record: to the fields, and to the objects around them."""
+    return {field.parts[: depth + 1] for field in fields for depth in range(len(field.parts))}
 
 
 def _convert(field: Field, narrow: bool) -> Convert | None:

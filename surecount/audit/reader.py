@@ -24,10 +24,13 @@ _BATCH_BYTES = 8 << 20
 _MAX_BATCH = 10_000
 _MAX_HELD_BYTES = 64 << 20
 
-
 # The client's types let these be None, which they are before a message is sent and never after.
 _TOPIC: Callable[[Message], str] = Message.topic  # type: ignore[assignment]
 _PARTITION: Callable[[Message], int] = Message.partition  # type: ignore[assignment]
+
+
+class NoAnswerError(SurecountError):
+    """A cluster does not answer."""
 
 
 def _place(message: Message) -> Place:
@@ -42,6 +45,11 @@ def partition_of(message: Message) -> int:
 def offset_of(message: Message) -> int:
     """The offset of a record that was read."""
     return message.offset()  # type: ignore[return-value]
+
+
+def where(message: Message) -> str:
+    """``topic-partition@offset`` of a record that was read."""
+    return f"{message.topic()}-{message.partition()}@{message.offset()}"
 
 
 def client_config(kafka: Kafka) -> dict[str, str | int | float | bool]:
@@ -202,10 +210,10 @@ class TopicReader:
             self._unfinished.discard(place)
             self._consumer.pause([TopicPartition(*place)])
 
-    def _stalled(self) -> SurecountError:
+    def _stalled(self) -> NoAnswerError:
         pending = ", ".join(
             f"{place[0]}-{place[1]} at {self._positions[place]} of {self._ranges[place][1]}"
             for place in sorted(self._unfinished)
         )
         seen = f"; the client's last error: {self._last_error}" if self._last_error else ""
-        return SurecountError(f"no records came for {self._timeout_s:g} s, and these are pending: {pending}{seen}")
+        return NoAnswerError(f"no records came for {self._timeout_s:g} s, and these are pending: {pending}{seen}")

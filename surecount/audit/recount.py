@@ -1,54 +1,28 @@
-"""Reading input and outputs side by side, once for the books, and once more where they differ."""
+"""Reading what is aggregated and the results side by side, once for the books, and once more where they differ."""
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from operator import itemgetter
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
 from surecount.audit.accounts import Accounts, FirstReading, SecondReading
+from surecount.audit.contents import digest, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
-from surecount.audit.pacing import Place, Run
+from surecount.audit.pacing import Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
-from surecount.audit.rejects import CHUNK, ChunkId, Reject, digest, parse_reject
+from surecount.audit.reading import Progress, Reader, rare_garbage_collection
+from surecount.audit.rejects import CHUNK, ChunkId, Reject, is_reject_of, parse_reject
 from surecount.audit.report import NAMED, Report
 from surecount.audit.truth import Truth
 
 if TYPE_CHECKING:
     from surecount.config import Pipeline
-
-Progress = Callable[[int, int], None]
-
-
-class Reader(Protocol):
-    """What a reading needs of a ``TopicReader``, which says more."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
-
-    @property
-    def done(self) -> bool: ...
-
-    @property
-    def offsets_read(self) -> int: ...
-
-    @property
-    def clock(self) -> int | None: ...
-
-    def advance(self, place: Place, clock_ms: int) -> None: ...
-
-    def poll(self) -> list[Run]: ...
 
 
 class Recount:
@@ -81,8 +55,8 @@ class Recount:
         closings = first.close(bounded=bounded)
         uneven_windows = sum(closing.uneven_count for closing in closings)
         uneven_chunks = first.rejects.uneven()
-        differences = [difference for named in first.differences.values() for difference in named]
-        count = sum(first.counts.values())
+        differences = list(first.differences.named)
+        count = first.differences.count
         if uneven_windows or uneven_chunks:
             second = SecondReading(first, closings)
             self._read(cut if uneven_windows else self._only_chunks(cut, uneven_chunks), second)
@@ -117,7 +91,7 @@ class Recount:
     def _read(self, cut: Cut, accounts: Accounts) -> None:
         total = sum(end - begin for begin, end in (*cut.sources.values(), *cut.outputs.values()))
         with (
-            _rare_garbage_collection(),
+            rare_garbage_collection(),
             self._open_reader(cut.sources) as sources,
             self._open_reader(cut.outputs) as outputs,
         ):
@@ -174,8 +148,8 @@ class Recount:
                 elif topic == topics.corrections:
                     last = self._outputs.correction(key, value)
                     accounts.correction(last)
-                else:
-                    accounts.find_reject(parse_reject(message.headers(), key, value))
+                elif not is_reject_of(f"{self._pipeline.name}.ingest", headers := headers_of(message)):
+                    accounts.find_reject(parse_reject(headers, key, value))
             except MalformedError as error:
                 accounts.malformed(message, str(error))
             except UnknownAggregateError as error:
@@ -183,14 +157,3 @@ class Recount:
         if last is None:
             return None
         return last.start + self._truth.plans[last.aggregate].window_ms + max(last.late_by_ms, 0)
-
-
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Records make no reference cycles, and looking for some in every batch takes a quarter of the time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(1_000_000, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)

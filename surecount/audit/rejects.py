@@ -3,16 +3,15 @@ offsets and not for records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from surecount.audit.contents import PREFIX, Headers, digest, header
 from surecount.audit.outputs import MalformedError
 
 CHUNK = 100_000
 """Offsets to a chunk."""
 
-Headers = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 ChunkId = tuple[str, int, int]
 """``(topic, partition, offset // CHUNK)``."""
 
@@ -31,37 +30,17 @@ class Reject(NamedTuple):
         return self.topic, self.partition, self.offset // CHUNK
 
 
-def digest(*parts: bytes | None) -> int:
-    """64 bits of ``parts``; None and empty differ."""
-    hashed = blake2b(digest_size=8)
-    for part in parts:
-        hashed.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return int.from_bytes(hashed.digest(), "little")
+def is_reject_of(job: str, headers: Headers) -> bool:
+    """Whether a record of the rejects topic, which the jobs of a pipeline share, is of ``job``."""
+    return headers.get(f"{PREFIX}job") in (job, job.encode())
 
 
-def parse_reject(headers: Headers | None, key: bytes | None, value: bytes | None) -> Reject:
-    """Read a record of the rejects topic; raises MalformedError.
-
-    The record's own headers come along; ours are the last of their names.
-    """
-    given = dict(headers or ())
-    texts = [_text(given, name) for name in ("topic", "partition", "offset", "reason")]
-    topic, partition, offset, reason = texts
+def parse_reject(headers: Headers, key: bytes | None, value: bytes | None) -> Reject:
+    """Read a record of the rejects topic; raises MalformedError."""
+    topic, partition, offset, reason = (header(headers, name) for name in ("topic", "partition", "offset", "reason"))
     if not (partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
         raise MalformedError(f"its partition is {partition!r} and its offset {offset!r}")
     return Reject(topic, int(partition), int(offset), reason, digest(key, value))
-
-
-def _text(headers: dict[str, str | bytes | None], name: str) -> str:
-    value = headers.get(f"surecount.{name}")
-    if value is None:
-        raise MalformedError(f"it has no header surecount.{name}")
-    if isinstance(value, str):
-        return value
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"its header surecount.{name} is not UTF-8") from error
 
 
 class RejectLedger:

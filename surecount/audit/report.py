@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
 
 import orjson
 from rich.console import Console
@@ -19,6 +20,17 @@ Kind = Literal[
     "reject_missing",
     "reject_unexpected",
     "reject_changed",
+    "clean_missing",
+    "clean_doubled",
+    "clean_unexpected",
+    "clean_changed",
+    "duplicate_missing",
+    "duplicate_unexpected",
+    "duplicate_changed",
+    "relay_missing",
+    "relay_doubled",
+    "relay_unexpected",
+    "relay_changed",
 ]
 Sums = Mapping[str, Any]
 """Per summed field its sum as the outputs write it: an int, a decimal's text, a float."""
@@ -43,9 +55,10 @@ class Amount:
 class Difference:
     """One thing that is not as it has to be.
 
-    ``where`` is ``topic-partition@offset``, of the output or, for a reject, of the input record. A window is
-    named by ``aggregate``, ``key`` and ``start`` (RFC 3339); ``expected`` is what the input says about it,
-    ``found`` what results and corrections say together.
+    ``where`` is ``topic-partition@offset``, of the output or, for a reject, of the input record; what ingest and
+    relays do is told of raw records, and the pathway and a slash stand before that. A window is named by
+    ``aggregate``, ``key`` and ``start`` (RFC 3339); ``expected`` is what the input says about it, ``found`` what
+    results and corrections say together.
     """
 
     kind: Kind
@@ -71,6 +84,88 @@ class Difference:
             for name, amount in amounts.items()
             if amount is not None
         }
+
+
+class Differences:
+    """Differences as they are found: the first of each kind are named, all are counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._named: dict[Kind, list[Difference]] = {}
+
+    @property
+    def named(self) -> tuple[Difference, ...]:
+        """The first of each kind."""
+        return tuple(difference for named in self._named.values() for difference in named)
+
+    def add(self, difference: Difference) -> None:
+        """One more."""
+        self.count += 1
+        named = self._named.setdefault(difference.kind, [])
+        if len(named) < NAMED:
+            named.append(difference)
+
+    def add_all(self, places: Sequence[int], difference: Callable[[int], Difference]) -> None:
+        """As many as there are ``places``, of one kind; only what is to be named is made."""
+        for place in places[:NAMED]:
+            self.add(difference(place))
+        self.count += len(places[NAMED:])
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The books of what ingest reads, in records."""
+
+    raw_in: int = 0
+    clean: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+
+    def __add__(self, other: Self) -> Flow:
+        return Flow(
+            self.raw_in + other.raw_in,
+            self.clean + other.clean,
+            self.rejected + other.rejected,
+            self.duplicates + other.duplicates,
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all records are somewhere."""
+        return self.raw_in == self.clean + self.rejected + self.duplicates
+
+    def equation(self) -> str:
+        """The books in one line."""
+        return (
+            f"{self.raw_in:,} raw in {'=' if self.balanced else '≠'} {self.clean:,} clean"
+            f" + {self.rejected:,} rejected + {self.duplicates:,} duplicates"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "balanced": self.balanced}
+
+
+@dataclass(frozen=True)
+class IngestBooks:
+    """The books of ingest by pathway. ``duplicates`` are the accepted records whose event is in clean."""
+
+    pathways: Mapping[str, Flow]
+
+    @property
+    def total(self) -> Flow:
+        """All pathways together."""
+        return sum(self.pathways.values(), Flow())
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all records of each pathway are somewhere."""
+        return all(flow.balanced for flow in self.pathways.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        pathways = {name: flow.to_dict() for name, flow in self.pathways.items()}
+        return {**self.total.to_dict(), "balanced": self.balanced, "pathways": pathways}
 
 
 @dataclass(frozen=True)
@@ -125,10 +220,11 @@ class Books:
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit found.
+    """What an audit found, of a whole pipeline or of one of its jobs.
 
     ``differences`` has the first of each kind, ``difference_count`` counts all. ``rejected_by_reason``
-    is from the input. ``notes`` say what limits the audit. ``seconds`` is how long reading took.
+    is from the input. ``notes`` say what limits the audit. ``seconds`` is how long reading took. ``ingest``
+    is None where there is none.
     """
 
     pipeline: str
@@ -138,19 +234,22 @@ class Report:
     rejected_by_reason: Mapping[str, int]
     notes: tuple[str, ...]
     seconds: float
+    ingest: IngestBooks | None = None
 
     @property
     def balanced(self) -> bool:
         """True where all books balance and nothing differs."""
-        return not self.difference_count and all(books.balanced for books in self.books)
+        ingest = self.ingest is None or self.ingest.balanced
+        return not self.difference_count and ingest and all(books.balanced for books in self.books)
 
     def summary(self) -> str:
-        """The verdict: one line, or one for each aggregate where their books differ."""
+        """The verdict: one line, or one for ingest and for each aggregate where their books differ."""
+        lines = [("ingest: ", self.ingest.total.equation())] if self.ingest else []
         equations = [books.equation() for books in self.books]
         if len(set(equations)) == 1:
-            lines = [("", equations[0])]
+            lines.append(("aggregate: " if self.ingest else "", equations[0]))
         else:
-            lines = [(f"{books.aggregate}: ", books.equation()) for books in self.books]
+            lines += [(f"{books.aggregate}: ", books.equation()) for books in self.books]
         if self.balanced:
             return "\n".join(f"{prefix}books balance: {equation}" for prefix, equation in lines)
         found = ""
@@ -166,6 +265,7 @@ class Report:
         return {
             "pipeline": self.pipeline,
             "balanced": self.balanced,
+            "ingest": self.ingest.to_dict() if self.ingest else None,
             "books": [books.to_dict() for books in self.books],
             "rejected_by_reason": dict(self.rejected_by_reason),
             "difference_count": self.difference_count,
@@ -175,8 +275,11 @@ class Report:
         }
 
     def print(self, console: Console) -> None:
-        """Show the books as a table, then what differs, then the summary, whose lines are never wrapped."""
-        console.print(self._table())
+        """Show the books as tables, then what differs, then the summary, whose lines are never wrapped."""
+        if self.ingest:
+            pathways = list(self.ingest.pathways.items())
+            console.print(_table([*pathways, ("all", self.ingest.total)] if len(pathways) > 1 else pathways, _FLOW))
+        console.print(_table([(books.aggregate, books) for books in self.books], _BOOKS))
         for note in self.notes:
             console.print(Text(f"note: {note}", style="yellow"))
         for difference in self.differences:
@@ -184,12 +287,33 @@ class Report:
         style = "green" if self.balanced else "bold red"
         console.print(Text(self.summary(), style=style), soft_wrap=True)
 
-    def _table(self) -> Table:
-        """Accounts downwards, so that no number is cut on a narrow terminal."""
-        table = Table("")
-        for books in self.books:
-            table.add_column(books.aggregate, justify="right")
-        for account in ("records in", "results", "corrections", "rejected", "duplicates", "open", "open windows"):
-            name = account.replace(" ", "_")
-            table.add_row(account, *(f"{getattr(books, name):,}" for books in self.books))
-        return table
+
+_FLOW = ("raw in", "clean", "rejected", "duplicates")
+_BOOKS = ("records in", "results", "corrections", "rejected", "duplicates", "open", "open windows")
+
+
+def _table(columns: Sequence[tuple[str, object]], accounts: Sequence[str]) -> Table:
+    """Accounts downwards, so that no number is cut on a narrow terminal."""
+    table = Table("")
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for account in accounts:
+        table.add_row(account, *(f"{getattr(books, account.replace(' ', '_')):,}" for _, books in columns))
+    return table
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """One report of the reports on a pipeline's jobs."""
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        reasons.update(report.rejected_by_reason)
+    return Report(
+        pipeline=reports[-1].pipeline,
+        books=tuple(books for report in reports for books in report.books),
+        differences=tuple(difference for report in reports for difference in report.differences),
+        difference_count=sum(report.difference_count for report in reports),
+        rejected_by_reason=dict(sorted(reasons.items())),
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        seconds=sum(report.seconds for report in reports),
+        ingest=next((report.ingest for report in reports if report.ingest), None),
+    )

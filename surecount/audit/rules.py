@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ EVENT_TIME_NEGATIVE = "event_time_negative"
 EVENT_TIME_UNIT = "event_time_unit"
 EVENT_TIME_OUT_OF_RANGE = "event_time_out_of_range"
 EVENT_TIME_AHEAD = "event_time_ahead"
+BELOW_MINIMUM = "below_minimum"
+ABOVE_MAXIMUM = "above_maximum"
+NOT_ALLOWED = "not_allowed"
 DECODE_FAILED = "decode_failed"
 
 MAX_DEPTH = 200
@@ -48,6 +52,7 @@ FAR_MS = 10 * 365 * times.DAY_MS
 """An event time this far from the Kafka timestamp makes its unit doubtful."""
 _NEAR_MS = 365 * times.DAY_MS
 _PER_MS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = object()
 # Stands where an object should be on the way to a field: of no field's type.
 _NO_OBJECT = object()
@@ -65,6 +70,36 @@ def first_field(spec: Spec) -> int:
     """Where the values of ``spec.fields`` begin in a Row: behind the event time, or, where the first field
     is the event time in ms, at 0."""
     return 0 if spec.event_time.path is not None and spec.event_time.unit == "ms" else 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A check on exact values; ``place`` is its field's among ``spec.fields`` and behind it ``spec.optional``."""
+
+    place: int
+    low: int | None
+    high: int | None
+    allowed: frozenset[str | int] | None
+
+
+def limits(spec: Spec) -> list[Limits]:
+    """The checks of a pipeline in the order of its file."""
+    places = {field.path: place for place, field in enumerate((*spec.fields, *spec.optional))}
+
+    def bound(field: Field, value: int | float | None) -> int | None:
+        if value is None:
+            return None
+        return exact.float_units(value) if field.type == "float" else int(value)
+
+    return [
+        Limits(
+            places[check.field.path],
+            bound(check.field, check.low),
+            bound(check.field, check.high),
+            None if check.allowed is None else frozenset(check.allowed),
+        )
+        for check in spec.checks
+    ]
 
 
 def to_ms(time: int, unit: str) -> int:
@@ -109,25 +144,43 @@ class Reader:
 
     def __init__(self, spec: Spec) -> None:
         self._fields = spec.fields
+        self._optional = spec.optional
+        self._limits = limits(spec)
         self._event_time = spec.event_time
         self._first_field = first_field(spec)
         self._max_ahead_ms = spec.max_ahead_ms
-        # An int that is a key has 64 bits.
-        self._narrow = {f.path for a in spec.aggregates for f in a.key if f.type == "int"}
+        self._narrow = spec.narrow
 
     def read(self, record: Mapping[str, object], timestamp_ms: int) -> Row:
         """The record's Row; raises RejectedError.
 
         ``timestamp_ms`` is its Kafka timestamp. Decimals and floats are ints as in ``exact``.
         """
-        found = [_find(record, field.parts) for field in self._fields]
+        found = [_find(record, field.parts) for field in (*self._fields, *self._optional)]
         if any(twice for _, twice in found):
             raise RejectedError(DUPLICATE_FIELD)
         values = []
-        for field, (value, _) in zip(self._fields, found, strict=True):
+        for field, (value, _) in zip(self._fields, found, strict=False):
             values.append(_exact(field, value, 64 if field.path in self._narrow else None))
+        optional = [
+            None if value is None or value is _MISSING else _exact(field, value, None)
+            for field, (value, _) in zip(self._optional, found[len(values) :], strict=True)
+        ]
+        self._check([*values, *optional])
         time = self._time(values, timestamp_ms)
         return (time, *values) if self._first_field else tuple(values)
+
+    def _check(self, values: list[Any]) -> None:
+        for limit in self._limits:
+            value = values[limit.place]
+            if value is None:
+                continue
+            if limit.low is not None and value < limit.low:
+                raise RejectedError(BELOW_MINIMUM)
+            if limit.high is not None and value > limit.high:
+                raise RejectedError(ABOVE_MAXIMUM)
+            if limit.allowed is not None and value not in limit.allowed:
+                raise RejectedError(NOT_ALLOWED)
 
     def _time(self, values: list[object], timestamp_ms: int) -> int:
         unit, written = self._event_time.unit, values[0]
@@ -175,7 +228,7 @@ def _exact(field: Field, value: object, bits: int | None) -> object:
         raise RejectedError(MISTYPED_FIELD)
     match field.type:
         case "string":
-            if not isinstance(value, str) or isinstance(value, Number):
+            if not isinstance(value, str) or isinstance(value, Number) or _SURROGATE.search(value):
                 raise RejectedError(MISTYPED_FIELD)
             return value
         case "int":

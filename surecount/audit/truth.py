@@ -63,8 +63,9 @@ def _plan_one(aggregate: Aggregate, at: Mapping[str, int]) -> AggregatePlan:
 class Truth:
     """Judges the records of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        spec = pipeline.aggregate_spec()
+    def __init__(self, pipeline: Pipeline, *, spec: Spec | None = None) -> None:
+        """``spec`` is that of the job whose records are judged: the aggregate job where none is given."""
+        spec = spec or pipeline.aggregate_spec()
         self.plans = plan(spec)
         self._max_value = spec.max_value_bytes
         self._reader = rules.Reader(spec)
@@ -174,14 +175,17 @@ class Truth:
 
 
 def _nest(flat: Mapping[str, object]) -> Mapping[str, object]:
-    """A row of a table whose columns may be named by dotted paths."""
+    """A row of a table whose columns may be named by dotted paths, which go before other columns."""
     record: dict[str, Any] = {}
-    for path, value in flat.items():
+    # The shorter names first: what a dotted one reaches into is there by then, or is no object.
+    for path in sorted(flat, key=len):
         *outer, name = path.split(".")
         level = record
         for part in outer:
-            level = level.setdefault(part, {})
-        level[name] = value
+            if not isinstance(level.get(part), dict):
+                level[part] = {}
+            level = level[part]
+        level[name] = flat[path]
     return record
 
 

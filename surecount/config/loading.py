@@ -34,33 +34,27 @@ def parse(data: dict[str, Any], origin: str) -> Pipeline:
         raise SurecountError("\n".join(_explain(origin, e) for e in _relevant(error))) from error
 
 
-_TABLES = ("KeyField", "SumField", "EventTimeField")
+# Parts of an error's location that name a branch of a union, and no setting.
+_BRANCHES = ("KeyField", "SumField", "EventTimeField", "constrained-", "function-", "list[", "literal[")
+_SHAPES = ("string_type", "list_type", "model_type")
 
 
 def _relevant(error: ValidationError) -> list[Any]:
-    """One entry a field: where a name or a table may stand, what fits the value's own shape."""
+    """One entry a field. Of a union's branches the one counts that got deepest into the value, and then
+    one that takes a value of such a shape."""
+    entries: list[Any] = [
+        {**entry, "loc": tuple(part for part in entry["loc"] if not str(part).startswith(_BRANCHES))}
+        for entry in error.errors(include_url=False)
+    ]
     chosen: dict[tuple[Any, ...], Any] = {}
-    for entry in error.errors(include_url=False):
-        location = tuple(part for part in entry["loc"] if not _is_union_branch(part))
-        of_table = any(_is_table(part) for part in entry["loc"])
-        if of_table and entry["type"] == "model_type":
+    for entry in entries:
+        location = entry["loc"]
+        if any(len(e["loc"]) > len(location) and e["loc"][: len(location)] == location for e in entries):
             continue
-        if (
-            not of_table
-            and isinstance(entry["input"], dict)
-            and entry["type"] in ("string_type", "literal_error", "list_type")
-        ):
-            continue
-        chosen.setdefault(location, {**entry, "loc": location})
+        other = chosen.setdefault(location, entry)
+        if other["type"] in _SHAPES and entry["type"] not in _SHAPES:
+            chosen[location] = entry
     return list(chosen.values())
-
-
-def _is_table(part: object) -> bool:
-    return isinstance(part, str) and any(name in part for name in _TABLES)
-
-
-def _is_union_branch(part: object) -> bool:
-    return _is_table(part) or (isinstance(part, str) and part.startswith(("literal[", "constrained-", "list[")))
 
 
 def _explain(origin: str, entry: Any) -> str:
@@ -73,6 +67,8 @@ def _explain(origin: str, entry: Any) -> str:
             return f"{origin}: {where} is missing"
         case "extra_forbidden":
             return f"{origin}: {where} is no setting; `surecount check --schema` lists them all"
+        case "model_type":
+            return f"{origin}: {where} = {entry['input']!r}: Input should be a table"
         case "value_error":
             return f"{origin}: {where + ': ' if where else ''}{message}"
     return f"{origin}: {where} = {entry['input']!r}: {message}"

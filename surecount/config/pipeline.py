@@ -124,7 +124,7 @@ class Pipeline(Model):
         return data
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _names_differ(self) -> Self:
         names = [aggregate.name for aggregate in self.aggregate]
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise ValueError(f"two aggregates are named {twice!r}; results are told apart by that name")
@@ -132,23 +132,38 @@ class Pipeline(Model):
             paths = [f.path for f in (*aggregate.spec().key, *aggregate.spec().sums)]
             if twice := next((p for p in paths if paths.count(p) > 1), None):
                 raise ValueError(f"aggregate {aggregate.name!r} names the field {twice!r} twice")
-        topics = [*self.source.topics, *self.topics.all]
-        if self.has_ingest:
-            own = [p for p in self.pathways if not self.is_relayed(p)]
-            topics = [topic for pathway in own for topic in pathway.topics]
-            topics += [self.relay_topic(p) for p in self.pathways if self.is_relayed(p)]
-            topics += [self.topics.clean, *self.topics.all]
-        if self.topics.duplicates is not None:
-            if not self.has_ingest:
+        return self
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        duplicates = self.topics.duplicates
+        if duplicates is not None and not self.has_ingest:
+            raise ValueError(
+                f"topics.duplicates = {duplicates!r}: only ingest tells duplicates; "
+                "set source.event_id, or name what is read in [[source.pathway]] tables"
+            )
+        for pathway in self.source.pathway:
+            if pathway.properties and not self.is_relayed(pathway):
                 raise ValueError(
-                    f"topics.duplicates = {self.topics.duplicates!r}: only ingest tells duplicates; "
-                    "set source.event_id, or name what is read in [[source.pathway]] tables"
+                    f"pathway {pathway.name!r} has properties, but no cluster of its own: "
+                    "give its bootstrap_servers, or set kafka.properties"
                 )
-            topics.append(self.topics.duplicates)
+        topics = [(self.kafka_of(p).bootstrap_servers, topic) for p in self.pathways for topic in p.topics]
+        topics += [(self.kafka.bootstrap_servers, topic) for job in self.jobs for topic in self.writes(job)]
         if twice := next((t for t in topics if topics.count(t) > 1), None):
-            raise ValueError(f"topic {twice!r} is named twice; sources and outputs are topics of their own")
+            raise ValueError(f"topic {twice[1]!r} is named twice; sources and outputs are topics of their own")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
         whole = self.spec()
         _check_fields((*whole.fields, *whole.optional))
+        for check in whole.checks:
+            if not check.required and check.field not in whole.optional:
+                raise ValueError(
+                    f"the check of {check.field.path!r} has required = false, but the field is needed: as the event "
+                    "time, a key, a sum, an id, or by another check; leave required out"
+                )
         return self
 
     @property
@@ -169,6 +184,10 @@ class Pipeline(Model):
         """Where a relay writes what it reads on its pathway's cluster."""
         return f"{self.name}.pathway.{pathway.name}"
 
+    def relay_job(self, pathway: Pathway) -> str:
+        """The name of a pathway's relay among the pipeline's jobs."""
+        return f"relay.{pathway.name}"
+
     def kafka_of(self, pathway: Pathway) -> Kafka:
         """The cluster that a pathway's topics are on."""
         if not self.is_relayed(pathway):
@@ -176,13 +195,46 @@ class Pipeline(Model):
         return Kafka(bootstrap_servers=pathway.bootstrap_servers or "", properties=pathway.properties)
 
     @property
-    def ingested_topics(self) -> dict[str, Pathway]:
-        """What the ingest job reads on the pipeline's own cluster, by topic: raw topics, and relays' copies."""
-        found: dict[str, Pathway] = {}
+    def inlets(self) -> tuple[specs.Inlet, ...]:
+        """What the ingest job reads, all on the pipeline's own cluster."""
+        found = []
         for pathway in self.pathways:
-            topics = [self.relay_topic(pathway)] if self.is_relayed(pathway) else pathway.topics
-            found.update(dict.fromkeys(topics, pathway))
-        return found
+            relayed = self.is_relayed(pathway)
+            topics = [self.relay_topic(pathway)] if relayed else pathway.topics
+            found += [specs.Inlet(topic, pathway.name, relayed) for topic in topics]
+        return tuple(found)
+
+    @property
+    def ingested_topics(self) -> dict[str, Pathway]:
+        """The inlets' topics, each with its pathway."""
+        pathways = {pathway.name: pathway for pathway in self.pathways}
+        return {inlet.topic: pathways[inlet.pathway] for inlet in self.inlets}
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The names of the pipeline's jobs, in the order of the flow: relays, ingest, aggregate."""
+        if not self.has_ingest:
+            return ("aggregate",)
+        return (*(self.relay_job(p) for p in self.pathways if self.is_relayed(p)), "ingest", "aggregate")
+
+    def pathway_of(self, job: str) -> Pathway | None:
+        """The pathway that a relay is of; None for other jobs."""
+        return next((p for p in self.pathways if self.relay_job(p) == job and self.is_relayed(p)), None)
+
+    def reads(self, job: str) -> tuple[Kafka, list[str]]:
+        """The cluster and the topics that a job reads."""
+        if pathway := self.pathway_of(job):
+            return self.kafka_of(pathway), pathway.topics
+        return self.kafka, [inlet.topic for inlet in self.inlets] if job == "ingest" else self.aggregated_topics
+
+    def writes(self, job: str) -> list[str]:
+        """The topics that a job writes; rejects count as those of the one that meets raw records."""
+        topics = self.topics
+        if pathway := self.pathway_of(job):
+            return [self.relay_topic(pathway)]
+        if job == "ingest":
+            return [topics.clean, topics.rejects, *([topics.duplicates] if topics.duplicates else [])]
+        return [topics.results, topics.corrections, *([] if self.has_ingest else [topics.rejects])]
 
     @property
     def aggregated_topics(self) -> list[str]:
@@ -195,15 +247,18 @@ class Pipeline(Model):
         aggregates = tuple(aggregate.spec() for aggregate in self.aggregate)
         declared = {field.path: field for a in aggregates for field in (*a.key, *a.sums)}
         declared |= {field.path: field for field in self.source.id_fields}
+        event_time = specs.EventTime() if time == "kafka" else specs.EventTime(time.field, time.unit)
+        if event_time.field is not None:
+            declared[event_time.field.path] = event_time.field
         return specs.Spec(
             aggregates=aggregates,
-            event_time=specs.EventTime() if time == "kafka" else specs.EventTime(time.field, time.unit),
+            event_time=event_time,
             max_ahead_ms=self.source.max_ahead,
             max_value_bytes=self.source.max_value,
             buckets=self.state.buckets,
             decode=self.source.decode,
             event_id=self.source.id_fields,
-            checks=tuple(check.spec(declared.get(check.field)) for check in self.source.check),
+            checks=tuple(check.spec(declared.get(check.field)) for check in self.source.checks),
         )
 
     def aggregate_spec(self) -> specs.Spec:

@@ -10,7 +10,8 @@ import numpy as np
 
 from surecount.errors import SurecountError
 from surecount.generator.layout import Layout, render
-from udfs import reasons, spec
+from surecount.generator.plan import in_unit
+from udfs import reasons
 
 HUGE_BYTES = 5_000_000
 
@@ -35,15 +36,20 @@ class Sample:
 
     def json(self, **changes: str) -> bytes:
         """The event with other texts in some fields, each named by a role that :func:`_path` knows."""
-        paths = {role: _path(self.layout, role) for role in changes}
-        new = {paths[role]: text for role, text in changes.items()}
-        return render([(path, new.get(path, text)) for path, text in self.texts.items()]).encode()
+        return self._with({_path(self.layout, role): text for role, text in changes.items()})
+
+    def failing(self, reason: str) -> bytes:
+        """The event with a value that a check rejects for this reason."""
+        return self._with(dict(_faults(self.layout, reason)[:1]))
+
+    def _with(self, texts: dict[str, str]) -> bytes:
+        return render([*{**self.texts, **texts}.items()]).encode()
 
     def at(self, ms: int, rfc3339: str) -> bytes:
         """The event at another time, or with ``rfc3339`` where the pipeline's times are texts."""
         if self.layout.time.unit == "rfc3339":
             return self.json(time=json.dumps(rfc3339))
-        return self.json(time=str(_in_unit(ms, self.layout.time.unit)))
+        return self.json(time=str(in_unit(ms, self.layout.time.unit)))
 
     def without_key(self) -> bytes:
         """The event less its first key field."""
@@ -56,17 +62,6 @@ class Sample:
     def after(self, member: bytes) -> bytes:
         """The event with a further member in front."""
         return b"{" + member + b"," + self.json()[1:]
-
-
-def _in_unit(ms: int, unit: spec.TimeUnit) -> int:
-    match unit:
-        case "s":
-            return ms // 1_000
-        case "us":
-            return ms * 1_000
-        case "ns":
-            return ms * 1_000_000
-    return ms
 
 
 def _path(layout: Layout, role: str) -> str:
@@ -83,6 +78,12 @@ def _path(layout: Layout, role: str) -> str:
         case "sum":
             return next((f.path for f in sums), "")
     return next((f.path for f in (*sums, layout.first_key) if f.type == role), "")
+
+
+def _faults(layout: Layout, reason: str) -> list[tuple[str, str]]:
+    """Fields by path, each with a JSON text that a check rejects for this reason and no other rule does."""
+    domains = layout.plan.domains.items()
+    return [(path, text) for path, domain in domains if (text := domain.faults().get(reason))]
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,19 @@ class Kind:
         return self.make(Sample(layout, layout.texts(event), ms))
 
 
-def _int_units(layout: Layout) -> bool:
-    return layout.time.unit != "rfc3339"
+def _time_unchecked(layout: Layout) -> bool:
+    # Checks come before the event time's own rules.
+    return layout.plan.domains[layout.time.path or ""].unchecked
 
 
 def _unit_shows(layout: Layout) -> bool:
     # A time in a wrong unit is near 1970, and so were events from then.
-    return _int_units(layout) and layout.plan.start_ms > 20 * _YEAR_MS
+    return _time_unchecked(layout) and layout.time.unit != "rfc3339" and layout.plan.start_ms > 20 * _YEAR_MS
+
+
+def _failing(name: str, reason: str) -> Kind:
+    """A kind for pipelines with a check that rejects values for this reason."""
+    return Kind(name, reason, lambda s: s.failing(reason), fits=lambda layout: bool(_faults(layout, reason)))
 
 
 def _decimals_too_many(sample: Sample) -> bytes:
@@ -155,6 +162,7 @@ KINDS = (
         reasons.EVENT_TIME_NEGATIVE,
         lambda s: s.at(-1_000, "1969-12-31T23:59:59Z"),
         needs="time",
+        fits=_time_unchecked,
     ),
     Kind(
         "time in another unit",
@@ -168,13 +176,18 @@ KINDS = (
         reasons.EVENT_TIME_OUT_OF_RANGE,
         lambda s: s.at(_YEAR_10000_MS, "2026-02-30T00:00:00Z"),
         needs="time",
+        fits=_time_unchecked,
     ),
     Kind(
         "year 2999",
         reasons.EVENT_TIME_AHEAD,
         lambda s: s.at(_YEAR_2999_MS, "2999-01-01T00:00:00Z"),
         needs="time",
+        fits=_time_unchecked,
     ),
+    _failing("below a minimum", reasons.BELOW_MINIMUM),
+    _failing("above a maximum", reasons.ABOVE_MAXIMUM),
+    _failing("not allowed", reasons.NOT_ALLOWED),
 )
 
 HUGE = Kind(

@@ -8,34 +8,34 @@ from typing import TypeVar
 
 import numpy as np
 
-from surecount.config import Pipeline
-from surecount.errors import SurecountError
-from surecount.generator.plan import FLOAT_STEP, Ints, Plan
+from surecount.generator.plan import FLOAT_STEP, Ints, Plan, in_unit
 from udfs import spec
 
 Path = tuple[str, ...]
+Column = Callable[[Ints], list[str]]
 T = TypeVar("T")
 
 _TABLE = 100_000
 
-_NS_OF = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-
 
 class Layout:
-    """Turns numbers of events into keys and values; ``seed`` makes event ids differ between runs."""
+    """Turns numbers of events into keys and values; ``seed`` makes event ids differ between runs.
 
-    def __init__(self, pipeline: Pipeline, plan: Plan, seed: int) -> None:
+    A field that a record may lack is in every second event.
+    """
+
+    def __init__(self, plan: Plan, seed: int) -> None:
         self.plan = plan
         self.time = plan.spec.event_time
         self._seed = seed
         self._first = plan.spec.aggregates[0].key[0]
         self._width = max(6, len(str(plan.keys - 1)))
-        self._fields = {field.path: field for field in plan.spec.fields}
-        self._ids = _id_paths(pipeline, self._fields)
-        self.paths = _in_order([*self._ids, *self._fields])
-        self._columns = {path: self._column(path) for path in self.paths}
+        self._optional = {field.path for field in plan.spec.optional}
+        fields = {field.path: field for field in (*plan.spec.fields, *plan.spec.optional)}
+        self._columns = {path: self._column(fields[path]) for path in _in_order(dict.fromkeys([*plan.ids, *fields]))}
+        self._whole = _Template(self._columns)
+        self._short = _Template({p: column for p, column in self._columns.items() if p not in self._optional})
         self._message_keys = _by_table(self._message_key, plan.keys)
-        self._template = render([(path, "%s") for path in self.paths], escape=_escape_percent)
 
     @property
     def first_key(self) -> spec.Field:
@@ -44,9 +44,12 @@ class Layout:
 
     def values(self, index: Ints) -> list[bytes]:
         """The JSON of each event."""
-        template = self._template
-        columns = [column(index) for column in self._columns.values()]
-        return [(template % row).encode() for row in zip(*columns, strict=True)]
+        if not self._optional:
+            return self._whole.values(index)
+        values = np.empty(len(index), dtype=object)
+        for template, events in ((self._whole, index % 2 == 0), (self._short, index % 2 == 1)):
+            values[events] = template.values(index[events])
+        return list(values)
 
     def keys(self, index: Ints) -> list[bytes]:
         """The message key of each event: the first aggregate's key, several fields joined by ``|``."""
@@ -55,59 +58,86 @@ class Layout:
     def texts(self, event: int) -> dict[str, str]:
         """The JSON text of each field of one event, by path."""
         index = np.array([event])
-        return {path: column(index)[0] for path, column in self._columns.items()}
+        template = self._short if event % 2 else self._whole
+        return {path: column(index)[0] for path, column in template.columns.items()}
 
-    def _column(self, path: str) -> Callable[[Ints], list[str]]:
+    def _column(self, field: spec.Field) -> Column:
         """What makes a field's JSON texts for events."""
-        keys, per_window = self.plan.keys, self.plan.per_window
-        if path in self._ids:
-            return self._id_column
+        path, keys, per_window = field.path, self.plan.keys, self.plan.per_window
+        if path in self.plan.ids:
+            return self._id_column(field)
         if path == self.time.path:
             return self._time_column
-        field = self._fields[path]
         if path in self.plan.factors:
             amounts = _by_table(lambda places: self._amount_column(field, places), per_window)
             return lambda index: amounts(index // keys % per_window)
-        texts = _by_table(lambda numbers: self._key_column(field, numbers), keys)
-        return lambda index: texts(index % keys)
+        if path == self._first.path or path in self.plan.digits:
+            texts = _by_table(lambda numbers: self._key_column(field, numbers), keys)
+            return lambda index: texts(index % keys)
+        samples = self.plan.domains[path].samples()
+        every = 2 if path in self._optional else 1
+        return lambda index: [samples[place] for place in (index // every % len(samples)).tolist()]
 
-    def _id_column(self, index: Ints) -> list[str]:
-        # The start makes ids of another run differ; the same run once more has the same events.
-        prefix = f'"{self.plan.start_ms // 1_000:x}-{self._seed}-'
-        return [f'{prefix}{event}"' for event in index.tolist()]
+    def _id_column(self, field: spec.Field) -> Column:
+        """Ids that another start or seed makes others; the same run once more has the same.
+
+        Texts are START-SEED-EVENT. Ints count from a number that is drawn, by start and seed, from all
+        from which that many ids pass: two runs of a billion events have one in common in less than one
+        case of a billion.
+        """
+        plan = self.plan
+        if field.type == "string":
+            prefix = f'"{plan.start_ms // 1_000:x}-{self._seed}-'
+            return lambda index: [f'{prefix}{event}"' for event in index.tolist()]
+        domain = plan.domains[field.path]
+        lowest, highest = domain.first(plan.events), int(domain.high) - plan.events + 1
+        first = int(np.random.default_rng((plan.start_ms, self._seed)).integers(lowest, highest, endpoint=True))
+        return lambda index: [str(first + event) for event in index.tolist()]
 
     def _time_column(self, index: Ints) -> list[str]:
         times = self.plan.times(index)
         if self.time.unit == "rfc3339":
             return [f'"{text}Z"' for text in np.datetime_as_string(times.astype("datetime64[ms]"))]
-        step = _NS_OF[self.time.unit]
-        scaled = times // (step // 1_000_000) if step >= 1_000_000 else times * (1_000_000 // step)
-        return [str(time) for time in scaled.tolist()]
+        return [str(time) for time in in_unit(times, self.time.unit).tolist()]
 
     def _key_column(self, field: spec.Field, numbers: Ints) -> list[str]:
-        name = json.dumps(field.parts[-1], ensure_ascii=False)[:-1]
+        domain = self.plan.domains[field.path]
         if field == self._first:
-            if field.type == "int":
-                return [str(number) for number in numbers.tolist()]
-            width = self._width
-            return [f'{name}-{number:0{width}d}"' for number in numbers.tolist()]
-        stride, values = self.plan.digits[field.path]
-        texts = [str(v) if field.type == "int" else f'{name}-{v}"' for v in range(values)]
-        return [texts[digit] for digit in (numbers // stride % values).tolist()]
+            values, width = self.plan.keys, self._width
+        else:
+            stride, values = self.plan.digits[field.path]
+            numbers, width = numbers // stride % values, 1
+        if domain.allowed is not None:
+            texts = domain.samples()
+            return [texts[number] for number in numbers.tolist()]
+        if field.type == "int":
+            first = domain.first(values)
+            return [str(first + number) for number in numbers.tolist()]
+        name = json.dumps(field.parts[-1], ensure_ascii=False)[:-1]
+        return [f'{name}-{number:0{width}d}"' for number in numbers.tolist()]
 
     def _amount_column(self, field: spec.Field, places: Ints) -> list[str]:
         """Amounts as JSON: whole, in the decimal's smallest unit, or in quarters."""
         amounts = ((places + 1) * self.plan.factors[field.path]).tolist()
-        if field.type == "float":
-            return [repr(amount * FLOAT_STEP) for amount in amounts]
-        if field.scale == 0:
-            return [str(amount) for amount in amounts]
-        one, scale = 10**field.scale, field.scale
-        return [f"{amount // one}.{amount % one:0{scale}d}" for amount in amounts]
+        step = FLOAT_STEP if field.type == "float" else 1
+        return [self.plan.domains[field.path].text(amount * step) for amount in amounts]
 
     def _message_key(self, numbers: Ints) -> list[bytes]:
         columns = [self._key_column(field, numbers) for field in self.plan.spec.aggregates[0].key]
         return ["|".join(text.strip('"') for text in row).encode() for row in zip(*columns, strict=True)]
+
+
+class _Template:
+    """One JSON object, with a place for each column's text."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self.columns = columns
+        self._text = render([(path, "%s") for path in columns], escape=_escape_percent)
+
+    def values(self, index: Ints) -> list[bytes]:
+        """The objects of some events."""
+        texts = [column(index) for column in self.columns.values()]
+        return [(self._text % row).encode() for row in zip(*texts, strict=True)]
 
 
 def _by_table(make: Callable[[Ints], list[T]], size: int) -> Callable[[Ints], list[T]]:
@@ -116,20 +146,6 @@ def _by_table(make: Callable[[Ints], list[T]], size: int) -> Callable[[Ints], li
         return make
     table = make(np.arange(size, dtype=np.int64))
     return lambda numbers: list(map(table.__getitem__, numbers.tolist()))
-
-
-def _id_paths(pipeline: Pipeline, fields: Mapping[str, spec.Field]) -> list[str]:
-    """The fields of the event id that aren't made already."""
-    ids = [field.path for field in pipeline.source.id_fields if field.path not in fields]
-    for path in ids:
-        for other in (*fields, *ids):
-            if path.startswith(other + ".") or other.startswith(path + "."):
-                raise SurecountError(
-                    f"source.event_id = {path!r}: a record has either a value or an object at "
-                    f"{min(path, other, key=len)!r}, and the pipeline uses {other!r} too",
-                    "name fields that don't lie inside one another",
-                )
-    return ids
 
 
 def _in_order(paths: Iterable[str]) -> list[str]:

@@ -21,7 +21,8 @@ class Options:
     ``rate`` is in events a second; without it they are made as fast as it goes, and ``per_window``
     is then how many events each key has in a window. ``late``, ``bad`` and ``duplicates`` are
     fractions of the events. ``start_ms`` is the first event time, in ms since 1970. ``partitions`` is for
-    source topics that don't exist yet. ``huge`` adds values of 5 MB to the bad records.
+    source topics that don't exist yet. ``huge`` adds values of 5 MB to the bad records. ``pathway`` is the
+    one to send on; without it every record goes on all of them.
     """
 
     events: int
@@ -36,6 +37,7 @@ class Options:
     start_ms: int | None = None
     per_window: int = 10
     huge: bool = False
+    pathway: str | None = None
 
     def __post_init__(self) -> None:
         _within("--events", self.events, 1, MAX_EVENTS)

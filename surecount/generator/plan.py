@@ -1,25 +1,28 @@
-"""Which event is where, and the answers that follow from it.
+"""Which event is where.
 
 Event ``i`` belongs to key ``i % keys`` in round ``i // keys``. A window of the first aggregate holds
 ``per_window`` whole rounds, so every key has that many events in it. The amount is the round's place
-in its window, from 1: amounts add up to ``per_window * (per_window + 1) / 2``.
+in its window, from 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surecount.config import Pipeline, format_duration
 from surecount.errors import SurecountError
+from surecount.generator.domain import Domain, domains
 from surecount.generator.options import Options
 from udfs import spec
 
 Ints = NDArray[np.int64]
+Times = TypeVar("Times", int, Ints)
 
 _CARDINALITY = 10
 # An amount of 1 stands for this: exact in a double, and with a fraction.
@@ -31,7 +34,8 @@ class Plan:
     """The events of one run as functions of their number; times are in ms since 1970.
 
     ``stride`` and ``values`` give each key field but the first of the first aggregate: it takes the
-    value ``key // stride % values``. ``notes`` are for people: what was adapted, or may surprise.
+    value ``key // stride % values``. ``domains`` are the values that pass the checks, by field.
+    ``notes`` are for people: what was adapted, or may surprise.
     """
 
     spec: spec.Spec
@@ -42,6 +46,7 @@ class Plan:
     out_of_orderness_ms: int
     disorder_ms: int
     digits: dict[str, tuple[int, int]]
+    domains: dict[str, Domain]
     notes: tuple[str, ...]
 
     @property
@@ -86,6 +91,11 @@ class Plan:
         paths = dict.fromkeys(field.path for aggregate in self.spec.aggregates for field in aggregate.sums)
         return {path: number for number, path in enumerate(paths, start=1)}
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The fields whose value is another one for each event."""
+        return _free_ids(self.spec, self.domains)
+
 
 def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
     """Fit a run to the pipeline; raises SurecountError where the answers would not be known."""
@@ -102,8 +112,10 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
             "use windows of whole seconds, or an event time in ms",
         )
     _check_roles(data)
+    passing = domains(data)
+    _check_ids(data, passing, options.events)
     notes: list[str] = []
-    keys = options.keys or _default_keys(options, window)
+    keys = _keys(options, window, passing[data.aggregates[0].key[0].path])
     per_window = options.per_window if options.rate is None else _per_window(options.rate, keys, window, notes)
     if per_window * keys * window >= 2**62:
         raise SurecountError(
@@ -117,9 +129,8 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
             f"--disorder {format_duration(options.disorder_ms)} is not below source.out_of_orderness = "
             f"{format_duration(pipeline.source.out_of_orderness)}: some events will be late"
         )
-    if options.duplicates and pipeline.source.event_id is None:
-        notes.append("without source.event_id nothing can tell duplicates: they will count twice")
-    return Plan(
+    notes += _copy_notes(pipeline, options)
+    run = Plan(
         spec=data,
         events=options.events,
         keys=keys,
@@ -127,22 +138,120 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
         start_ms=start,
         out_of_orderness_ms=pipeline.source.out_of_orderness,
         disorder_ms=options.disorder_ms,
-        digits=_digits(data, keys),
+        digits=_digits(data, keys, passing),
+        domains=passing,
         notes=tuple(notes),
     )
+    _check_values(run)
+    if pipeline.has_ingest:
+        _check_horizon(run, options, pipeline.source.horizon)
+    return run
+
+
+def _copy_notes(pipeline: Pipeline, options: Options) -> Iterator[str]:
+    several = len(pipeline.pathways) > 1
+    if pipeline.source.event_id is None and options.duplicates:
+        yield "without source.event_id nothing can tell duplicates: they will count twice"
+    if pipeline.source.event_id is None and several:
+        yield "without source.event_id an event counts once for each pathway that it is sent on"
+    if several and options.pathway and options.start_ms is None:
+        yield "without --start a run on another pathway makes other events"
+
+
+def in_unit(ms: Times, unit: spec.TimeUnit) -> Times:
+    """Event times as integers in their unit; RFC 3339 texts are made of milliseconds."""
+    match unit:
+        case "s":
+            return ms // 1_000
+        case "us":
+            return ms * 1_000
+        case "ns":
+            return ms * 1_000_000
+    return ms
+
+
+def _in_roles(data: spec.Spec) -> list[str]:
+    """Event time, keys and sums, by path, each once in each of these roles."""
+    time = [data.event_time.path] if data.event_time.path else []
+    keys = {f.path for aggregate in data.aggregates for f in aggregate.key}
+    sums = {f.path for aggregate in data.aggregates for f in aggregate.sums}
+    return [*time, *keys, *sums]
 
 
 def _check_roles(data: spec.Spec) -> None:
     """A value that is a key here and a sum there can't follow both rules."""
-    time = [data.event_time.path] if data.event_time.path else []
-    keys = [*{f.path for aggregate in data.aggregates for f in aggregate.key}]
-    sums = [*{f.path for aggregate in data.aggregates for f in aggregate.sums}]
-    paths = [*time, *keys, *sums]
+    paths = _in_roles(data)
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise SurecountError(
             f"field {twice!r} is used in two ways (event time, key or sum): its events have no simple answer",
             "generate events for a pipeline that uses a field in one way",
         )
+
+
+def _free_ids(data: spec.Spec, passing: Mapping[str, Domain]) -> tuple[str, ...]:
+    """The fields of the event id that neither a role nor a list of allowed values ties down."""
+    tied = _in_roles(data)
+    return tuple(f.path for f in data.event_id if f.path not in tied and passing[f.path].allowed is None)
+
+
+def _check_ids(data: spec.Spec, passing: Mapping[str, Domain], events: int) -> None:
+    """Another id for each event, or deduplication would change the answers."""
+    free = _free_ids(data, passing)
+    if data.event_id and not free:
+        named = ", ".join(field.path for field in data.event_id)
+        raise SurecountError(
+            f"source.event_id = {named}: each of these is the event time, a key, a sum or has a one_of, so the "
+            "ids of generated events would repeat",
+            "generate events for a pipeline whose event_id has a field of its own",
+        )
+    if few := next((passing[path] for path in free if passing[path].size < events), None):
+        raise SurecountError(
+            f"--events {events:,}: the checks of {few.field.path!r}, an event id, let {few.size:,} values pass",
+            f"give at most --events {few.size}",
+        )
+
+
+def _check_values(run: Plan) -> None:
+    """The answers rest on event times and amounts, so these can't be fitted to the pipeline's checks."""
+    time = run.spec.event_time
+    if time.path:
+        first, last = (in_unit(int(run.times(np.array([event]))[0]), time.unit) for event in (0, run.events - 1))
+        _check_range(run.domains[time.path], range(first, last + 1))
+    for path, factor in run.factors.items():
+        _check_range(run.domains[path], range(factor, factor * run.per_window + 1, factor))
+
+
+def _check_range(domain: Domain, made: range) -> None:
+    step = FLOAT_STEP if domain.field.type == "float" else 1
+    low, high = made[0] * step, made[-1] * step
+    all_pass = low in domain and high in domain
+    if not all_pass or (domain.allowed is not None and any(value not in domain for value in made)):
+        raise SurecountError(
+            f"the check of {domain.field.path!r} does not go with generated events, whose values there are "
+            f"{domain.text(low)} to {domain.text(high)}",
+            "widen it, or change the values with --per-window (sums) or --start (event times)",
+        )
+
+
+def _check_horizon(run: Plan, options: Options, horizon_ms: int) -> None:
+    behind = (run.hold_ms if options.late else run.disorder_ms) - run.out_of_orderness_ms
+    if behind > horizon_ms:
+        raise SurecountError(
+            f"--{'late' if options.late else 'disorder'}: events up to {format_duration(behind)} behind the "
+            f"watermark are beyond source.horizon = {format_duration(horizon_ms)}, and would be rejected",
+            "give a longer horizon, or shorter windows",
+        )
+
+
+def _keys(options: Options, window_ms: int, domain: Domain) -> int:
+    """How many keys the first key field tells apart."""
+    keys = options.keys or int(min(_default_keys(options, window_ms), domain.size))
+    if keys > domain.size:
+        raise SurecountError(
+            f"--keys {keys:,}: the checks of {domain.field.path!r} let {domain.size:,} values pass",
+            f"give at most --keys {domain.size}",
+        )
+    return keys
 
 
 def _default_keys(options: Options, window_ms: int) -> int:
@@ -194,7 +303,7 @@ def _start(options: Options, window_ms: int, span_ms: int, now_ms: int, notes: l
     return start
 
 
-def _digits(data: spec.Spec, keys: int) -> dict[str, tuple[int, int]]:
+def _digits(data: spec.Spec, keys: int, passing: Mapping[str, Domain]) -> dict[str, tuple[int, int]]:
     """Each further key field is one digit of the key's number, in bases whose product divides ``keys``.
 
     So every combination of values has the same number of keys.
@@ -205,96 +314,8 @@ def _digits(data: spec.Spec, keys: int) -> dict[str, tuple[int, int]]:
     stride = 1
     for path in paths:
         left = keys // stride
-        values = max(base for base in range(1, _CARDINALITY + 1) if left % base == 0)
+        most = int(min(_CARDINALITY, passing[path].size))
+        values = max(base for base in range(1, most + 1) if left % base == 0)
         digits[path] = (stride, values)
         stride *= values
     return digits
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What every full window of one aggregate holds for each of its keys.
-
-    ``sums`` is by field, in the field's own type. ``windows`` counts the full windows, from
-    ``start_ms`` to ``end_ms``. Where windows don't all hold the same, ``unknown`` says why, and
-    the rest is empty.
-    """
-
-    aggregate: str
-    keys: int
-    window_ms: int
-    windows: int
-    start_ms: int
-    end_ms: int
-    count: int
-    sums: dict[str, int | Decimal | float]
-    unknown: str = ""
-
-    def __str__(self) -> str:
-        head = f"{self.aggregate}: {self.keys:,} keys"
-        if self.unknown:
-            return f"{head}, {self.unknown}"
-        what = f"windows of {format_duration(self.window_ms)}"
-        if not self.windows:
-            return f"{head}, no full {what}"
-        start, end = (str(np.datetime64(ms, "ms"))[:19] + "Z" for ms in (self.start_ms, self.end_ms))
-        sums = "".join(f", sum of {path} {_plain(total)}" for path, total in self.sums.items())
-        return f"{head} × {self.windows:,} full {what} ({start} to {end}), each: count {self.count:,}{sums}"
-
-
-def _plain(total: int | Decimal | float) -> str:
-    return f"{total:f}" if isinstance(total, Decimal) else f"{total:,}"
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The answers, one an aggregate, over results and corrections and without duplicates."""
-
-    answers: tuple[Answer, ...]
-
-    def __str__(self) -> str:
-        return "\n".join(str(answer) for answer in self.answers)
-
-
-def expected(plan: Plan) -> Expected:
-    """The answers to all events of a plan."""
-    return Expected(tuple(_answer(plan, aggregate) for aggregate in plan.spec.aggregates))
-
-
-def _answer(plan: Plan, aggregate: spec.Aggregate) -> Answer:
-    keys = plan.keys
-    first = plan.spec.aggregates[0].key[0]
-    if first not in aggregate.key:
-        keys = int(np.prod([plan.digits[field.path][1] for field in aggregate.key]))
-    window = aggregate.window_ms
-    if window % plan.window_ms:
-        why = (
-            f"windows of {format_duration(window)} are no multiple of {format_duration(plan.window_ms)}, "
-            "so they don't all hold the same"
-        )
-        return Answer(aggregate.name, keys, window, 0, plan.start_ms, plan.start_ms, 0, {}, why)
-    start = -(-plan.start_ms // window) * window
-    # Windows of the first aggregate that are complete.
-    covered_ms = plan.start_ms + plan.events // plan.events_per_window * plan.window_ms
-    windows = max(0, (covered_ms - start) // window)
-    times = window // plan.window_ms * (plan.keys // keys)
-    amounts = times * (plan.per_window * (plan.per_window + 1) // 2)
-    return Answer(
-        aggregate=aggregate.name,
-        keys=keys,
-        window_ms=window,
-        windows=windows,
-        start_ms=start,
-        end_ms=start + windows * window,
-        count=times * plan.per_window,
-        sums={field.path: _total(field, amounts * plan.factors[field.path]) for field in aggregate.sums},
-    )
-
-
-def _total(field: spec.Field, amounts: int) -> int | Decimal | float:
-    match field.type:
-        case "decimal":
-            return Decimal(amounts).scaleb(-field.scale)
-        case "float":
-            return amounts * FLOAT_STEP
-    return amounts

@@ -51,12 +51,12 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class StackSpec:
-    """What the last ``up`` asked for, with every port chosen."""
+    """What the last ``up`` asked for, with every port chosen; ``flink_port`` is None without Flink."""
 
     cluster_id: str
     slots: int
     kafka_ports: tuple[int, ...]
-    flink_port: int
+    flink_port: int | None
     processes: tuple[ProcessSpec, ...] = ()
     version: int = VERSION
 

@@ -1,4 +1,4 @@
-"""Kafka and Flink as processes of this machine, in one folder.
+"""Kafka and Flink, or Kafka only, as processes of this machine, in one folder.
 
 A supervisor (:mod:`surecount.local.supervisor`) runs them; :class:`Stack` writes what it shall
 run, starts it, waits until all are in service, and stops it.
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +24,7 @@ from surecount.local.prerequisites import check_disk, check_prerequisites, find_
 from surecount.local.processes import StackProcess
 from surecount.local.spec import (
     SUPERVISOR,
+    ProcessSpec,
     StackSpec,
     load_observed,
     load_stack,
@@ -74,11 +75,17 @@ class Stack:
     @property
     def flink_url(self) -> str:
         """The root of Flink's REST API, without a slash at its end."""
-        return flink_url(self._stack())
+        url = flink_url(self._stack())
+        if url is None:
+            raise SurecountError(
+                f"the stack in {self.directory} has no Flink: it was started with --no-flink",
+                "choose the stack that has it with --dir, or another cluster with --flink",
+            )
+        return url
 
     def flink_env(self) -> dict[str, str]:
         """The whole environment for running the wheel's ``bin/flink`` against this stack."""
-        self._stack()
+        _ = self.flink_url  # an error where there is none
         return flink.client_env(self._layout, find_java())
 
     def status(self) -> StackStatus:
@@ -106,11 +113,13 @@ class Stack:
         slots: int = 2,
         kafka_port: int = 9092,
         flink_port: int = 8081,
+        flink: bool = True,
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
         """Start the stack and return once every process is in service.
 
-        Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it.
+        Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it. Without
+        ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for nothing.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
         in the folder is used again. Raises :class:`StackRunsError` where a supervisor runs, and
         :class:`SurecountError` for what a person can mend; then, as after Ctrl-C, nothing runs.
@@ -132,7 +141,7 @@ class Stack:
                 )
             processes.stop(self.directory)  # what an earlier supervisor left when it was killed
             try:
-                stack = self._prepare(java, brokers, taskmanagers, slots, kafka_port, flink_port)
+                stack = self._prepare(java, brokers, taskmanagers, slots, kafka_port, flink_port if flink else None)
                 self._start_supervisor()
                 self._await_ready(stack, started, on_ready)
             except BaseException:  # Ctrl-C too: a failed up leaves nothing running
@@ -199,12 +208,14 @@ class Stack:
             yield
 
     def _prepare(
-        self, java: Path, brokers: int, taskmanagers: int, slots: int, kafka_port: int, flink_port: int
+        self, java: Path, brokers: int, taskmanagers: int, slots: int, kafka_port: int, flink_port: int | None
     ) -> StackSpec:
         """Choose ports, write all configuration, format new brokers, and write stack.json."""
         layout = self._layout
         taken: set[int] = set()
-        rest_port = ports.claim(flink_port, "Flink's web UI and REST API", "--flink-port", taken)
+        rest_port = None
+        if flink_port is not None:
+            rest_port = ports.claim(flink_port, "Flink's web UI and REST API", "--flink-port", taken)
         broker_ports = [
             ports.claim(kafka_port and kafka_port + i, f"broker kafka-{i + 1}", "--kafka-port", taken)
             for i in range(brokers)
@@ -214,32 +225,35 @@ class Stack:
         # From here on the folder is known to be a stack's.
         save_stack(layout.stack_file, stack)
         layout.state_file.unlink(missing_ok=True)
-        for folder in (layout.logs, layout.checkpoints, layout.savepoints):
-            folder.mkdir(exist_ok=True)
+        layout.logs.mkdir(exist_ok=True)
         for node in nodes:
             kafka.write_config(layout, node, nodes)
             layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
-        rpc_port = ports.pick(taken)
-        flink.write_conf(layout, flink.stack_settings(layout, rest_port=rest_port, rpc_port=rpc_port, slots=slots))
         with ThreadPoolExecutor() as pool:
             formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]
-            jm_resources = pool.submit(flink.derive_resources, java, layout, "JM")
-            tm_resources = pool.submit(flink.derive_resources, java, layout, "TM")
+            running = [kafka.process(java, layout, node, brokers=brokers) for node in nodes]
+            if rest_port is not None:
+                settings = flink.stack_settings(layout, rest_port=rest_port, rpc_port=ports.pick(taken), slots=slots)
+                running += self._prepare_flink(java, settings, taskmanagers, pool)
             for formatting in formats:
                 formatting.result()
-        stack = replace(
-            stack,
-            processes=(
-                *(kafka.process(java, layout, node, brokers=brokers) for node in nodes),
-                flink.jobmanager(java, layout, jm_resources.result()),
-                *(
-                    flink.taskmanager(java, layout, number, tm_resources.result())
-                    for number in range(1, taskmanagers + 1)
-                ),
-            ),
-        )
+        stack = replace(stack, processes=tuple(running))
         save_stack(layout.stack_file, stack)
         return stack
+
+    def _prepare_flink(
+        self, java: Path, settings: Mapping[str, str], taskmanagers: int, pool: ThreadPoolExecutor
+    ) -> list[ProcessSpec]:
+        layout = self._layout
+        for folder in (layout.checkpoints, layout.savepoints):
+            folder.mkdir(exist_ok=True)
+        flink.write_conf(layout, settings)
+        jm_resources = pool.submit(flink.derive_resources, java, layout, "JM")
+        tm_resources = pool.submit(flink.derive_resources, java, layout, "TM")
+        return [
+            flink.jobmanager(java, layout, jm_resources.result()),
+            *(flink.taskmanager(java, layout, number, tm_resources.result()) for number in range(1, taskmanagers + 1)),
+        ]
 
     def _cluster_id(self, brokers: int) -> str:
         """The id of the cluster whose data is in the folder, or a new one."""

@@ -43,8 +43,8 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """``running``: some process of the stack lives. ``ok``: all do, Kafka and Flink answer with
-    all of their members; else ``problems`` says, a line each, what is wrong."""
+    """``running``: some process of the stack lives. ``ok``: all do, Kafka and, where the stack has it,
+    Flink answer with all of their members; else ``problems`` says, a line each, what is wrong."""
 
     directory: str
     running: bool
@@ -59,8 +59,9 @@ def bootstrap_servers(stack: StackSpec) -> str:
     return ",".join(f"{HOST}:{port}" for port in stack.kafka_ports)
 
 
-def flink_url(stack: StackSpec) -> str:
-    return f"http://{HOST}:{stack.flink_port}"
+def flink_url(stack: StackSpec) -> str | None:
+    """The root of Flink's REST API; None where the stack has no Flink."""
+    return None if stack.flink_port is None else f"http://{HOST}:{stack.flink_port}"
 
 
 def ready_names(stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
@@ -71,7 +72,8 @@ def ready_names(stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
         for number, port in enumerate(stack.kafka_ports, start=1)
         if kafka.in_service(number, port, timeout_s)
     }
-    registered = flink.registered_taskmanagers(flink_url(stack), timeout_s)
+    url = flink_url(stack)
+    registered = flink.registered_taskmanagers(url, timeout_s) if url else None
     if registered is not None:
         names |= {JOBMANAGER, *registered}
     return names

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,9 +25,9 @@ def job_name(pipeline: Pipeline, job: str = "aggregate") -> str:
     return f"{pipeline.name}.{job}"
 
 
-def check_outputs_empty(pipeline: Pipeline) -> None:
-    """Refuse a start from nothing where an earlier run left results: it would write each window twice."""
-    found = topics.offsets(pipeline.kafka, pipeline.topics.all)
+def check_outputs_empty(pipeline: Pipeline, jobs: Iterable[str]) -> None:
+    """Refuse a start from nothing where an earlier run left records: it would write each of them twice."""
+    found = topics.offsets(pipeline.kafka, [topic for job in jobs for topic in pipeline.writes(job)])
     if written := {topic for (topic, _), (low, high) in found.items() if high > low}:
         raise SurecountError(
             f"{', '.join(sorted(written))}: there are records of an earlier run, which a new one would write again",
@@ -41,21 +42,23 @@ def submit(
     flink: Flink,
     environment: dict[str, str],
     *,
+    job: str = "aggregate",
     parallelism: int = 1,
     bounded: bool = False,
     snapshot: str | None = None,
 ) -> str:
-    """Submit the aggregate job and return its id.
+    """Submit one job of a pipeline and return its id.
 
     ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is
     the path of a savepoint or checkpoint to start from. Raises SurecountError with Flink's own cause.
     """
     if pipeline.source.decode is not None:
         check_decode(pipeline_file, pipeline.source.decode)
-    if running := flink.running(job_name(pipeline)):
+    name, pathway = job_name(pipeline, job), pipeline.pathway_of(job)
+    if running := flink.running(name):
         raise SurecountError(
             f"{running.name} runs already, as job {running.id}",
-            "two would write every result twice; stop it first",
+            "two would write everything twice; stop it first",
             exit_code=1,
         )
     address = urlsplit(flink.url)
@@ -66,11 +69,12 @@ def submit(
             str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
             "--jobmanager", address.netloc,
             *(["--fromSavepoint", snapshot] if snapshot else []),
-            "--python", str(PROJECT / "jobs" / "aggregate.py"),
+            "--python", str(PROJECT / "jobs" / f"{'relay' if pathway else job}.py"),
             "--pyFiles", str(code),
             "--pipeline", str(pipeline_file.resolve()),
             "--parallelism", str(parallelism),
-            "--name", job_name(pipeline),
+            "--name", name,
+            *(["--pathway", pathway.name] if pathway else []),
             *(["--bounded"] if bounded else []),
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -140,6 +140,27 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(stack: Stack) -> 
     assert stack.down() == []
 
 
+def test_a_stack_without_flink(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "stack")
+    ready: list[str] = []
+    stack.up(kafka_port=0, flink=False, on_ready=lambda name, _seconds: ready.append(name))
+    try:
+        assert ready == ["kafka-1"]
+        status = stack.status()
+        assert status.ok, status.problems
+        assert {p.name for p in status.processes} == {"supervisor", "kafka-1"} == set(stack.processes())
+        assert status.flink_url is None
+        with pytest.raises(SurecountError, match="has no Flink"):
+            _ = stack.flink_url
+        _create_topic(stack, "raw")
+        assert "raw" in _topics(stack)
+    finally:
+        stopped = stack.down(purge=True)
+    assert stopped == ["supervisor", "kafka-1"]
+    assert processes.find(stack.directory) == []
+    assert not stack.directory.exists()
+
+
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "stack")
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -9,7 +9,8 @@ from itertools import chain, repeat
 import pytest
 
 from surecount.audit import cut
-from surecount.audit.cut import Cut, Sample, find_cut
+from surecount.audit.cut import Bounds, Cut, Sample, find_cut
+from surecount.audit.stages import aggregate_stage, ingest_stage, relay_stage
 from surecount.config import parse
 from surecount.errors import SurecountError
 
@@ -23,28 +24,18 @@ PIPELINE = parse(
     "test",
 )
 IN, OUT = ("in", 0), ("out", 0)
-STILL = Sample(
-    begin={IN: 0, OUT: 0},
-    committed={IN: 10},
-    source_stable={IN: 10},
-    source_end={IN: 10},
-    output_stable={OUT: 5},
-    output_end={OUT: 5},
-)
+STILL = Sample({IN: 10}, Bounds({IN: 0}, {IN: 10}, {IN: 10}), Bounds({OUT: 0}, {OUT: 5}, {OUT: 5}))
 
 
 def at(read: int | None, end: int, stable: int = 5, high: int = 5) -> Sample:
-    return replace(
-        STILL,
-        committed={} if read is None else {IN: read},
-        source_stable={IN: end},
-        source_end={IN: end},
-        output_stable={OUT: stable},
-        output_end={OUT: high},
+    return Sample(
+        {} if read is None else {IN: read},
+        Bounds({IN: 0}, {IN: end}, {IN: end}),
+        Bounds({OUT: 0}, {OUT: stable}, {OUT: high}),
     )
 
 
-class Cluster:
+class Job:
     """Shows samples in turn, the last one for ever."""
 
     def __init__(self, samples: list[Sample], markers: bool = False) -> None:
@@ -55,14 +46,14 @@ class Cluster:
         return next(self._samples)
 
     def lag(self, sample: Sample) -> list[str]:
-        behind = sample.committed.get(IN, 0) < sample.source_end[IN]
+        behind = sample.committed.get(IN, 0) < sample.sources.end[IN]
         return ["in-0 is behind"] if behind and not self._markers else []
 
 
 def found(monkeypatch: pytest.MonkeyPatch, *samples: Sample, bounded: bool = False, markers: bool = False) -> Cut:
-    cluster = Cluster(list(samples), markers)
-    monkeypatch.setattr(cut, "_Cluster", lambda _pipeline: cluster)
-    return find_cut(PIPELINE, bounded=bounded, timeout_s=0.5)
+    job = Job(list(samples), markers)
+    monkeypatch.setattr(cut, "_Job", lambda _stage: job)
+    return find_cut(aggregate_stage(PIPELINE), bounded=bounded, timeout_s=0.5)
 
 
 def test_a_quiet_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +78,9 @@ def test_a_running_pipeline_is_cut_between_checkpoints(monkeypatch: pytest.Monke
 def test_a_partition_without_an_offset_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     other = ("in", 1)
     more = {IN: 10, other: 4}
-    begin = {IN: 0, other: 1, OUT: 0}
-    sample = replace(STILL, begin=begin, source_stable=more, source_end=more)
-    chosen = found(monkeypatch, replace(sample, source_end={IN: 9, other: 4}), sample)
+    sources = Bounds({IN: 0, other: 1}, more, more)
+    sample = replace(STILL, sources=sources)
+    chosen = found(monkeypatch, replace(sample, sources=replace(sources, end={IN: 9, other: 4})), sample)
     assert chosen.sources == {IN: (0, 10), other: (1, 1)}
     assert chosen.notes == ("in-1 begins at offset 1: what stood before is deleted",)
 
@@ -119,3 +110,22 @@ def test_lag_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_topic_that_was_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SurecountError, match="in-0 was read up to offset 12 and ends at 10"):
         found(monkeypatch, at(12, 10))
+
+
+def test_each_job_has_its_topics_clusters_and_group() -> None:
+    eu = {"name": "eu", "topics": ["far"], "bootstrap_servers": "eu:9092"}
+    source = {"pathway": [{"name": "web", "topics": ["in"]}, eu]}
+    pipeline = parse(
+        {**PIPELINE.model_dump(include={"name"}), "source": source, "topics": {"duplicates": "twice"}}
+        | {"aggregate": [{"name": "a", "key": ["who"], "window": "1 min"}]},
+        "test",
+    )
+    relay = relay_stage(pipeline, pipeline.pathways[1])
+    assert (relay.group, relay.sources, relay.outputs) == ("surecount.shop.relay.eu", ["far"], ["shop.pathway.eu"])
+    assert relay.source_kafka.bootstrap_servers == "eu:9092" and relay.output_kafka == pipeline.kafka
+    ingest = ingest_stage(pipeline)
+    assert (ingest.group, ingest.sources) == ("surecount.shop.ingest", ["in", "shop.pathway.eu"])
+    assert ingest.outputs == ["shop.clean", "shop.rejects", "twice"]
+    assert ingest.source_kafka == ingest.output_kafka == pipeline.kafka
+    assert aggregate_stage(pipeline).sources == ["shop.clean"]
+    assert aggregate_stage(PIPELINE).sources == ["in"]

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from surecount.audit import Amount, Books, Difference, Report
+from surecount.audit import Amount, Books, Difference, Flow, IngestBooks, Report
+from surecount.audit.report import NAMED, Differences, joined
 
 BOOKS = Books(
     aggregate="per_customer",
@@ -104,3 +105,69 @@ def test_json() -> None:
     ]
     assert data["rejected_by_reason"] == {"empty": 1000}
     assert data["notes"] == ["a note"]
+
+
+INGEST = IngestBooks({"web": Flow(1_000_000, 900_000, 40_000, 60_000), "eu": Flow(200_000, 100_000, 0, 100_000)})
+WITH_INGEST = replace(GOOD, ingest=INGEST)
+
+
+def test_ingest_has_a_line_before_the_aggregates() -> None:
+    assert WITH_INGEST.balanced
+    assert WITH_INGEST.summary().splitlines() == [
+        "ingest: books balance: 1,200,000 raw in = 1,000,000 clean + 40,000 rejected + 160,000 duplicates",
+        f"aggregate: {LINE}",
+    ]
+    assert printed(WITH_INGEST)[-2:] == WITH_INGEST.summary().splitlines()
+
+
+def test_ingest_has_a_column_for_each_pathway() -> None:
+    lines = printed(WITH_INGEST)
+    assert any(all(name in line for name in ("web", "eu", "all")) for line in lines)
+    (raw_in,) = (line for line in lines[:-2] if "raw in" in line)
+    assert all(number in raw_in for number in ("1,000,000", "200,000", "1,200,000"))
+    alone = printed(replace(GOOD, ingest=IngestBooks({"main": Flow(1, 1, 0, 0)})))
+    assert not any("all" in line for line in alone[:-2])
+
+
+def test_each_pathway_has_to_balance() -> None:
+    exchanged = IngestBooks({"web": Flow(2, 1, 0, 0), "eu": Flow(2, 3, 0, 0)})
+    assert exchanged.total.balanced and not exchanged.balanced
+    report = replace(GOOD, ingest=exchanged)
+    assert not report.balanced and "books do not balance" in report.summary()
+
+
+def test_json_with_ingest() -> None:
+    assert GOOD.to_dict()["ingest"] is None
+    data = json.loads(json.dumps(WITH_INGEST.to_dict()))["ingest"]
+    assert (data["raw_in"], data["clean"], data["rejected"], data["duplicates"]) == (
+        1_200_000,
+        1_000_000,
+        40_000,
+        160_000,
+    )
+    assert data["balanced"] and list(data["pathways"]) == ["web", "eu"]
+    assert data["pathways"]["eu"] == {
+        "raw_in": 200_000,
+        "clean": 100_000,
+        "rejected": 0,
+        "duplicates": 100_000,
+        "balanced": True,
+    }
+
+
+def test_reports_on_jobs_become_one() -> None:
+    upstream = Report("shop", (), (DIFFERENCE,), 3, {"empty": 2, "beyond_horizon": 1}, ("a note", "b"), 2.0, INGEST)
+    whole = joined([upstream, GOOD])
+    assert (whole.ingest, whole.books, whole.difference_count) == (INGEST, (BOOKS,), 3)
+    assert whole.rejected_by_reason == {"beyond_horizon": 1, "empty": 1_002}
+    assert (whole.notes, whole.seconds) == (("a note", "b"), 3.5)
+    assert joined([GOOD]) == GOOD
+
+
+def test_the_first_differences_of_a_kind_are_named() -> None:
+    differences = Differences()
+    differences.add_all(range(NAMED - 1), lambda at: Difference("clean_missing", "lost", str(at)))
+    differences.add_all(range(5), lambda at: Difference("clean_missing", "lost", str(at)))
+    differences.add(Difference("malformed", "odd"))
+    assert differences.count == NAMED + 5
+    assert [difference.kind for difference in differences.named] == ["clean_missing"] * NAMED + ["malformed"]

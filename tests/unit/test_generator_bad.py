@@ -17,6 +17,7 @@ from surecount.generator.layout import Layout
 from surecount.generator.options import Options
 from surecount.generator.plan import plan
 from udfs import reasons, spec
+from udfs.decode import Batch, Decoder
 
 NOW = 1_900_000_000_000
 YEAR_MS = 365 * 86_400_000
@@ -61,11 +62,17 @@ def classify(value: bytes | None, data: spec.Spec, timestamp_ms: int) -> str | N
         return reasons.NOT_FINITE
     if not isinstance(record, Object):
         return reasons.NOT_AN_OBJECT
-    found = {field.path: values(record, field.parts) for field in data.fields}
+    found = {field.path: values(record, field.parts) for field in (*data.fields, *data.optional)}
     if any(len(values) > 1 for values in found.values()):
         return reasons.DUPLICATE_FIELD
     for field in data.fields:
         if reason := field_fault(found[field.path], field, field.path == data.event_time.path):
+            return reason
+    for field in data.optional:
+        if found[field.path] not in ([], [None]) and (reason := field_fault(found[field.path], field, is_time=False)):
+            return reason
+    for check in data.checks:
+        if reason := check_fault(found[check.field.path], check):
             return reason
     if data.event_time.path is None:
         return None
@@ -109,6 +116,17 @@ def field_fault(found: list[Any], field: spec.Field, is_time: bool) -> str | Non
     return None if fits else reasons.TOO_MANY_DECIMALS
 
 
+def check_fault(found: list[Any], check: spec.Check) -> str | None:
+    if found in ([], [None]):
+        return None
+    value = Decimal(found[0]).scaleb(check.field.scale) if check.field.type == "decimal" else found[0]
+    if check.low is not None and value < check.low:
+        return reasons.BELOW_MINIMUM
+    if check.high is not None and value > check.high:
+        return reasons.ABOVE_MAXIMUM
+    return reasons.NOT_ALLOWED if check.allowed is not None and value not in check.allowed else None
+
+
 def time_fault(value: Any, data: spec.Spec, timestamp_ms: int) -> str | None:
     if data.event_time.unit == "rfc3339":
         if not re.fullmatch(r"\d{4}-(0[13578]|1[02])-\d\dT.*Z", value):
@@ -127,18 +145,28 @@ def time_fault(value: Any, data: spec.Spec, timestamp_ms: int) -> str | None:
     return reasons.EVENT_TIME_AHEAD if ms > timestamp_ms + data.max_ahead_ms else None
 
 
-def layout(event_time: Any, key: list[Any], sums: list[Any], **source: Any) -> tuple[Layout, config.Pipeline]:
+def layout(event_time: Any, key: list[Any], sums: list[Any], /, **source: Any) -> tuple[Layout, config.Pipeline]:
     data = {
         "name": "shop",
         "source": {"topics": ["shop.orders"], "event_time": event_time, **source},
         "aggregate": [{"name": "a", "key": key, "sum": sums, "window": "1 min"}],
     }
     shop = config.parse(data, "test")
-    return Layout(shop, plan(shop, Options(1_000, 10), NOW), 0), shop
+    return Layout(plan(shop, Options(1_000, 10), NOW), 0), shop
 
 
 INT_KEY = {"field": "who.id", "type": "int"}
 MONEY = {"field": "paid.tax", "type": "decimal", "scale": 2}
+CHECKED: list[Any] = [
+    {"field": "kind", "one_of": ["a", "b"]},
+    {"field": "amount", "min": 1, "max": 10},
+]
+OPTIONAL: list[Any] = [
+    {"field": "rate", "type": "decimal", "scale": 2, "min": "0.10", "required": False},
+    {"field": "heat", "type": "float", "max": -0.5, "required": False},
+    {"field": "rank", "min": 5, "max": 9, "type": "int"},
+    {"field": "rank", "one_of": [5, 6, 8, 20]},
+]
 SHAPES: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "plain": ({"field": "ts"}, ["customer"], ["amount"]),
     "seconds": ({"field": "ts", "unit": "s"}, ["customer"], [MONEY]),
@@ -146,26 +174,62 @@ SHAPES: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "nanos": ({"field": "ts", "unit": "ns"}, [INT_KEY], []),
     "texts": ({"field": "at.ts", "unit": "rfc3339"}, [INT_KEY, "country"], ["amount", MONEY]),
     "kafka": ("kafka", ["customer"], ["amount"]),
+    "checked": ({"field": "ts"}, ["customer"], ["amount"]),
+    "checked time": ({"field": "ts"}, ["customer"], ["amount"]),
+    "optional": ("kafka", ["customer"], ["amount"]),
+}
+SOURCES: dict[str, dict[str, Any]] = {
+    "checked": {"check": CHECKED, "event_id": "id"},
+    "checked time": {"check": [{"field": "ts", "min": 1_000, "max": 2 * NOW}]},
+    "optional": {"check": OPTIONAL},
 }
 CASES: list[Any] = [
     pytest.param(shape, kind, id=f"{shape}: {kind.name}")
     for shape, fields in SHAPES.items()
-    for kind in bad.kinds(layout(*fields)[0], huge=True)
+    for kind in bad.kinds(layout(*fields, **SOURCES.get(shape, {}))[0], huge=True)
 ]
 
 
 @pytest.mark.parametrize(("shape", "kind"), CASES)
 def test_each_kind_breaks_its_rule(shape: str, kind: bad.Kind) -> None:
-    made, shop = layout(*SHAPES[shape])
-    ms = int(made.plan.times(np.array([123]))[0])
-    good, spoiled = made.values(np.array([123]))[0], kind.sample(made, 123)
-    assert classify(good, shop.spec(), ms) is None
-    assert classify(spoiled, shop.spec(), ms) == kind.reason
+    made, shop = layout(*SHAPES[shape], **SOURCES.get(shape, {}))
+    for event in (122, 123):  # an even and an odd one: with optional fields, and without
+        ms = int(made.plan.times(np.array([event]))[0])
+        good, spoiled = made.values(np.array([event]))[0], kind.sample(made, event)
+        assert classify(good, shop.spec(), ms) is None
+        assert classify(spoiled, shop.spec(), ms) == kind.reason
+        assert decoded(good, shop.spec(), ms) is None
+        assert decoded(spoiled, shop.spec(), ms) == kind.reason
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_event_is_accepted(shape: str) -> None:
+    made, shop = layout(*SHAPES[shape], **SOURCES.get(shape, {}))
+    events = np.arange(1_000)
+    accepted, rejected = Decoder(shop.spec())(Batch(made.values(events), made.plan.times(events)))
+    assert rejected == []
+    assert len(accepted.rows) == 1_000
+
+
+def decoded(value: bytes | None, data: spec.Spec, timestamp_ms: int) -> str | None:
+    """What the job says."""
+    _, rejected = Decoder(data)(Batch([value], np.array([timestamp_ms])))
+    return rejected[0].reason if rejected else None
 
 
 def test_every_reason_but_the_decode_functions_own_is_covered() -> None:
     codes = {value for name, value in vars(reasons).items() if name.isupper()}
-    assert {kind.reason for kind in (*bad.KINDS, bad.HUGE)} == codes - {reasons.DECODE_FAILED}
+    # The first is a user's own function's, the second depends on the ingest job's watermark.
+    others = {reasons.DECODE_FAILED, reasons.BEYOND_HORIZON}
+    assert {kind.reason for kind in (*bad.KINDS, bad.HUGE)} == codes - others
+
+
+def test_what_a_check_rejects_is_the_nearest_value() -> None:
+    made, _ = layout(*SHAPES["optional"], check=OPTIONAL)
+    sample = {kind.name: json.loads(kind.sample(made, 1) or b"") for kind in bad.kinds(made, huge=False)[-3:]}
+    assert sample["below a minimum"]["rate"] == 0.09
+    assert sample["above a maximum"]["heat"] == np.nextafter(-0.5, 0)
+    assert sample["not allowed"]["rank"] == 7
 
 
 def test_each_kind_is_used_somewhere_and_named_once() -> None:

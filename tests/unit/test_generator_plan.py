@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from surecount import config
 from surecount.errors import SurecountError
+from surecount.generator.answers import expected
 from surecount.generator.layout import Layout
 from surecount.generator.options import Options, parse_start
-from surecount.generator.plan import Plan, expected, plan
+from surecount.generator.plan import Plan, plan
 
 NOW = 1_900_000_000_000
 
@@ -74,7 +75,7 @@ def test_every_full_window_has_the_announced_answer(options: Options, window: st
     ]
     shop = pipeline(window, further, event_time={"field": "at.ts", "unit": unit})
     run = plan(shop, options, NOW)
-    made = records(Layout(shop, run, seed=0), run)
+    made = records(Layout(run, seed=0), run)
     per_ms = {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
     for aggregate, answer in zip(run.spec.aggregates, expected(run).answers, strict=True):
         counts: Counter[Any] = Counter()
@@ -177,6 +178,64 @@ def test_what_may_surprise_is_noted() -> None:
     assert "without source.event_id" in notes
     assert "starts 1 ms before --start" in notes
     assert plan(pipeline(event_id="id"), Options(1_000, duplicates=0.1, disorder_ms=4_999), NOW).notes == ()
+
+
+def test_copies_on_pathways_are_noted_where_nothing_tells_them_apart() -> None:
+    pathways = [{"name": name, "topics": [name]} for name in ("east", "west")]
+
+    def notes(start_ms: int | None = None, **source: Any) -> str:
+        options = Options(1_000, pathway="east", start_ms=start_ms)
+        return " / ".join(plan(pipeline(topics=[], pathway=pathways, **source), options, NOW).notes)
+
+    assert "an event counts once for each pathway" in notes()
+    assert notes(event_id="id") == "without --start a run on another pathway makes other events"
+    assert notes(event_id="id", start_ms=60_000) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (
+            {"event_id": [{"field": "at.ts", "type": "int"}, "customer"]},
+            {},
+            r"event_id = at\.ts, customer: .* would repeat",
+        ),
+        ({"event_id": "id", "check": [{"field": "id", "one_of": ["a", "b"]}]}, {}, "would repeat"),
+        (
+            {"event_id": {"field": "id", "type": "int"}, "check": [{"field": "id", "min": 1, "max": 99}]},
+            {},
+            "--events 100: the checks of 'id', an event id, let 99 values pass",
+        ),
+        ({"check": [{"field": "at.ts", "min": 61_000}]}, {"start_ms": 60_000}, "'at.ts' does not go with .* 60000 to "),
+        ({"check": [{"field": "amount", "max": 9}]}, {}, "check of 'amount' does not go with .* are 1 to 10"),
+        ({"check": [{"field": "amount", "one_of": [*range(1, 10), 11]}]}, {}, "check of 'amount'"),
+        ({"check": [{"field": "paid.tax", "max": "0.19"}]}, {}, r"check of 'paid\.tax' .* are 0\.02 to 0\.20"),
+        ({"check": [{"field": "paid.tip", "min": 0.8}]}, {}, r"check of 'paid\.tip' .* are 0\.75 to 7\.5"),
+        ({"check": [{"field": "customer", "one_of": ["ada"]}]}, {"keys": 2}, "--keys 2: .* 'customer' let 1 values"),
+        (
+            {"check": [{"field": "note", "one_of": ["a"]}, {"field": "note", "one_of": ["b"]}]},
+            {},
+            "no value of 'note' passes all of its checks",
+        ),
+        ({"event_id": "id", "horizon": "1 min"}, {"late": 0.1}, "--late: .* are beyond source.horizon = 1 min"),
+        ({"event_id": "id", "horizon": "1 s"}, {"disorder_ms": 7_000}, "--disorder: events up to 2 s behind"),
+    ],
+)
+def test_what_would_break_the_answers_is_refused(source: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SurecountError, match=message):
+        plan(pipeline(**source), Options(100, **options), NOW)
+
+
+def test_checks_that_the_amounts_and_times_pass_are_fine() -> None:
+    checks = [
+        {"field": "amount", "one_of": [*range(1, 11)]},
+        {"field": "paid.tax", "min": "0.02", "max": "0.20"},
+        {"field": "paid.tip", "min": 0.75, "max": 7.5},
+        {"field": "at.ts", "min": 60_000},
+        {"field": "customer", "one_of": ["ada", "bob", "eve", "bob"]},
+    ]
+    run = plan(pipeline(check=checks), Options(1_000, start_ms=60_000), NOW)
+    assert run.keys == 3
 
 
 @pytest.mark.parametrize(

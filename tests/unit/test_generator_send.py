@@ -9,33 +9,35 @@ import pytest
 
 from surecount import config
 from surecount.errors import SurecountError
-from surecount.generate import Options, Summary, _check_times, _Rows
+from surecount.generate import Options, Summary, _check_times, _chosen, generate
 from surecount.generator import bad
 from surecount.generator.layout import Layout
 from surecount.generator.plan import Plan, plan
+from surecount.generator.rows import Batches, Places, Row
 from surecount.generator.stream import Chances, stream
-from surecount.topics import Topic
+from surecount.topic_rules import Topic
 
 NOW = 1_900_000_000_000
 MINUTE = 60_000
 
-Row = tuple[str, bytes | None, bytes, int, int]
-
 
 def pipeline(**source: Any) -> config.Pipeline:
+    if "pathway" not in source:
+        source["topics"] = ["one", "two"]
     data = {
         "name": "shop",
-        "source": {"topics": ["one", "two"], "event_time": {"field": "ts"}, **source},
+        "source": {"event_time": {"field": "ts"}, **source},
         "aggregate": [{"name": "a", "key": ["customer"], "sum": ["amount"], "window": "1 min"}],
     }
     return config.parse(data, "test")
 
 
-def rows(shop: config.Pipeline, options: Options) -> tuple[Plan, list[Row]]:
+def rows(shop: config.Pipeline, options: Options, **partitions: int) -> tuple[Plan, list[Row]]:
     run = plan(shop, options, NOW)
-    layout = Layout(shop, run, options.seed)
-    made = _Rows(shop, layout, bad.kinds(layout, huge=False), options.seed, {"one": 3, "two": 2})
-    return run, [row for records in stream(run, Chances.of(options)) for row in made.of(records)]
+    layout = Layout(run, options.seed)
+    made = Batches(shop, layout, bad.kinds(layout, huge=False), options.seed)
+    places = Places(partitions or {"one": 3, "two": 2})
+    return run, [row for records in stream(run, Chances.of(options)) for row in places.rows(made.of(records))]
 
 
 def test_a_key_stays_in_one_partition_and_all_partitions_are_used() -> None:
@@ -49,6 +51,30 @@ def test_a_key_stays_in_one_partition_and_all_partitions_are_used() -> None:
 def test_the_same_arguments_give_the_same_rows() -> None:
     options = Options(2_000, 10, seed=7, late=0.1, bad=0.1, duplicates=0.1, disorder_ms=500)
     assert rows(pipeline(), options) == rows(pipeline(), options)
+
+
+PATHWAYS: list[dict[str, Any]] = [
+    {"name": "east", "topics": ["east.a", "east.b"]},
+    {"name": "west", "topics": ["raw"], "bootstrap_servers": "west:9092"},
+]
+
+
+def test_every_pathway_gets_the_same_records_wherever_they_go() -> None:
+    shop = pipeline(pathway=PATHWAYS, event_id="id")
+    east, west = (Options(2_000, 10, seed=7, bad=0.1, duplicates=0.1, pathway=name) for name in ("east", "west"))
+    _, there = rows(shop, east, **{"east.a": 3, "east.b": 2})
+    _, here = rows(shop, west, raw=4)
+    assert {topic for topic, *_ in there} == {"east.a", "east.b"}
+    assert {(topic, partition) for topic, _, _, partition, _ in here} == {("raw", number) for number in range(4)}
+    assert [row[1:3] + row[4:] for row in here] == [row[1:3] + row[4:] for row in there]
+
+
+def test_the_pathways_to_send_on() -> None:
+    shop = pipeline(pathway=PATHWAYS)
+    assert [pathway.name for pathway in _chosen(shop, None)] == ["east", "west"]
+    assert [pathway.name for pathway in _chosen(shop, "west")] == ["west"]
+    with pytest.raises(SurecountError, match="--pathway north: shop has no such pathway\n  → there are: east, west"):
+        generate(shop, Options(10, pathway="north"))
 
 
 def test_bad_kinds_come_in_turn_and_the_seed_says_which_is_first() -> None:
@@ -96,6 +122,7 @@ def test_a_summary_reads_well() -> None:
         late_at_end=3,
         duplicates=10,
         bad={"empty": 2, "white space": 3},
+        sent={"main": 1_015},
         rejected={"empty": 5},
         elapsed_s=0.5,
         expected=None,
@@ -106,4 +133,17 @@ def test_a_summary_reads_well() -> None:
         "  note: mind the gap",
         "  to be rejected: 5 empty",
         "interrupted",
+    ]
+
+
+def test_a_summary_of_several_pathways_says_how_many_went_where() -> None:
+    summary = Summary(
+        events=10, late=0, late_at_end=0, duplicates=0, bad={"empty": 1}, sent={"east": 11, "west": 11},
+        rejected={"empty": 2}, elapsed_s=0.5, expected=None,
+    )  # fmt: skip
+    assert summary.records == 22
+    assert str(summary).splitlines()[:3] == [
+        "22 records in 0.5 s (44/s): on each of 2 pathways 10 events; 1 bad",
+        "  sent: 11 on east, 11 on west",
+        "  to be rejected: 2 empty",
     ]

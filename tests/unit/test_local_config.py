@@ -21,6 +21,7 @@ from surecount.local.spec import (
     save_observed,
     save_stack,
 )
+from surecount.local.stack import Stack
 
 CONF = (FLINK_CONF / "config.yaml").read_text(encoding="utf-8")
 NODES = [kafka.Node(1, 9092, 19092), kafka.Node(2, 9093, 19093), kafka.Node(3, 9094, 19094)]
@@ -94,6 +95,18 @@ def test_what_shall_run_is_read_back_as_written(tmp_path: Path) -> None:
     save_stack(tmp_path / "stack.json", stack)
     assert load_stack(tmp_path / "stack.json") == stack
     assert stack.names("broker") == ("kafka-1",)
+
+
+def test_a_stack_without_flink_is_read_back_and_says_so(tmp_path: Path) -> None:
+    spec = StackSpec("id", 2, (9092,), None)
+    save_stack(tmp_path / "stack.json", spec)
+    assert load_stack(tmp_path / "stack.json") == spec
+    stack = Stack(tmp_path)
+    assert stack.bootstrap_servers == "127.0.0.1:9092"
+    assert stack.status().flink_url is None
+    for use in (lambda: stack.flink_url, stack.flink_env):
+        with pytest.raises(SurecountError, match="has no Flink"):
+            use()
 
 
 def test_what_was_seen_is_read_back_as_written(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             ProcessSpec(name, ("sh", "-c", command), {}, str(layout.output(name)), str(layout.scratch(name)))
             for name, command in commands.items()
         )
-        save_stack(layout.stack_file, StackSpec("id", 1, (), 0, specs))
+        save_stack(layout.stack_file, StackSpec("id", 1, (), None, specs))
         stack._start_supervisor()
         wait_until(lambda: layout.state_file.exists(), 10, "the supervisor's first notes")
         return stack
@@ -87,6 +87,12 @@ def test_stopping_gives_every_process_the_chance_to_end_well(start: Start) -> No
     assert stack.down() == ["supervisor", "taskmanager-1", "jobmanager", "kafka-1"]
     order = (stack.directory / "order").read_text(encoding="utf-8").split()
     assert order == ["taskmanager-1", "jobmanager", "kafka-1"]
+
+
+def test_without_flink_nobody_asks_for_it(start: Start) -> None:
+    stack = start({"kafka-1": "exec sleep 1000"})
+    wait_until(lambda: "kafka-1" in stack.processes(), 10, "the process")
+    assert stack.status().problems == ("kafka-1 runs but is not in service",)
 
 
 def test_nothing_is_left_when_the_supervisor_was_killed(start: Start) -> None:

@@ -9,16 +9,10 @@ import pytest
 
 from surecount import config
 from surecount.errors import SurecountError
-from surecount.topics import (
-    Cluster,
-    Topic,
-    check_names,
-    check_outputs,
-    client_config,
-    log,
-    wanted_outputs,
-    wanted_sources,
-)
+from surecount.topic_rules import Cluster, Topic, check_names, check_outputs, wanted_outputs, wanted_raw
+from surecount.topics import client_config, log
+
+RAW = ["shop.orders", "shop.returns"]
 
 
 def pipeline(*, kafka: dict[str, Any] | None = None, **source: Any) -> config.Pipeline:
@@ -42,13 +36,13 @@ def topic(name: str, partitions: int = 1, **settings: str) -> Topic:
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 1, "1"), (3, 3, "2"), (5, 3, "2")])
 def test_replicas_fit_the_brokers(brokers: int, replicas: int, in_sync: str) -> None:
     shop = pipeline()
-    wanted = [*wanted_outputs(shop, cluster(brokers=brokers)), *wanted_sources(shop, 4, brokers)]
+    wanted = [*wanted_outputs(shop, cluster(brokers=brokers), []), *wanted_raw(shop, RAW, 4, brokers)]
     assert {(t.replicas, t.config["min.insync.replicas"]) for t in wanted} == {(replicas, in_sync)}
 
 
 def test_outputs_follow_the_largest_source() -> None:
     orders = topic("shop.orders", 3, max_message_bytes="8388608")
-    wanted = wanted_outputs(pipeline(), cluster(orders, topic("shop.returns", 5)))
+    wanted = wanted_outputs(pipeline(), cluster(), [orders, topic("shop.returns", 5)])
     assert [t.name for t in wanted] == ["shop.results", "shop.corrections", "shop.rejects"]
     assert {t.partitions for t in wanted} == {5}
     assert {t.timestamp_type for t in wanted} == {"LogAppendTime"}
@@ -59,13 +53,13 @@ def test_outputs_follow_the_largest_source() -> None:
 
 
 def test_outputs_of_sources_that_do_not_exist_yet() -> None:
-    wanted = wanted_outputs(pipeline(), cluster())
+    wanted = wanted_outputs(pipeline(), cluster(), [])
     assert {t.partitions for t in wanted} == {1}
     assert wanted[2].max_message_bytes == 1_048_588 + (64 << 10)
 
 
 def test_sources_keep_event_times_and_old_events() -> None:
-    by_field, by_kafka = wanted_sources(pipeline(), 4, 1), wanted_sources(pipeline(event_time="kafka"), 4, 1)
+    by_field, by_kafka = wanted_raw(pipeline(), RAW, 4, 1), wanted_raw(pipeline(event_time="kafka"), RAW, 4, 1)
     assert [t.name for t in by_field] == ["shop.orders", "shop.returns"]
     assert {t.timestamp_type for t in (*by_field, *by_kafka)} == {"CreateTime"}
     assert {t.max_message_bytes for t in by_field} == {8 << 20}
@@ -74,10 +68,34 @@ def test_sources_keep_event_times_and_old_events() -> None:
     assert {t.config.get("retention.ms") for t in by_kafka} == {"-1"}
 
 
+INGEST = {
+    "topics": [],
+    "pathway": [
+        {"name": "east", "topics": ["shop.orders"]},
+        {"name": "west", "topics": ["shop.orders"], "bootstrap_servers": "west:9092"},
+    ],
+}
+
+
+def test_copies_of_records_are_kept_as_long_as_the_records_and_keep_their_times() -> None:
+    raw = [topic("shop.orders", 3, retention_ms="1000"), topic("shop.orders", 2, retention_ms="5000")]
+    wanted = {t.name: t for t in wanted_outputs(pipeline(**INGEST), cluster(), raw)}
+    assert list(wanted) == ["shop.pathway.west", "shop.clean", "shop.results", "shop.corrections", "shop.rejects"]
+    for name in ("shop.pathway.west", "shop.clean"):
+        assert wanted[name].timestamp_type == "CreateTime"
+        assert wanted[name].retention_ms == 5000
+        assert wanted[name].partitions == 3
+        # By default a broker refuses what is over an hour ahead of its clock.
+        assert int(wanted[name].config["message.timestamp.after.max.ms"]) > 10**15
+    forever = wanted_outputs(pipeline(**INGEST), cluster(), [*raw, topic("x", retention_ms="-1")])
+    assert {t.retention_ms for t in forever if t.timestamp_type == "CreateTime"} == {-1}
+    assert wanted_outputs(pipeline(**INGEST), cluster(), [])[0].retention_ms == 604_800_000
+
+
 def test_outputs_as_they_are_created_pass() -> None:
     shop = pipeline()
-    check_outputs(shop, cluster())
-    check_outputs(shop, cluster(*wanted_outputs(shop, cluster())))
+    check_outputs(shop, cluster(), [])
+    check_outputs(shop, cluster(*wanted_outputs(shop, cluster(), [])), [])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +112,11 @@ def test_outputs_as_they_are_created_pass() -> None:
             "--add-config cleanup.policy=delete",
         ),
         (
+            topic("shop.clean", message_timestamp_type="LogAppendTime", max_message_bytes="2097152"),
+            "'shop.clean' has message.timestamp.type=LogAppendTime: the broker would replace",
+            "--entity-name shop.clean --add-config message.timestamp.type=CreateTime",
+        ),
+        (
             topic("shop.rejects", message_timestamp_type="LogAppendTime", max_message_bytes="1048588"),
             "'shop.rejects' has max.message.bytes=1048588",
             "--add-config max.message.bytes=1114124",
@@ -102,7 +125,7 @@ def test_outputs_as_they_are_created_pass() -> None:
 )
 def test_outputs_that_would_lose_records_are_refused(existing: Topic, message: str, setting: str) -> None:
     with pytest.raises(SurecountError) as caught:
-        check_outputs(pipeline(), cluster(existing))
+        check_outputs(pipeline(**INGEST), cluster(existing), [])
     assert message in caught.value.message
     assert setting in caught.value.hint
     assert "localhost:9092" in caught.value.hint
@@ -110,20 +133,20 @@ def test_outputs_that_would_lose_records_are_refused(existing: Topic, message: s
 
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SurecountError) as caught:
-        check_outputs(pipeline(), cluster(topic("shop.results"), topic("shop.corrections")))
+        check_outputs(pipeline(), cluster(topic("shop.results"), topic("shop.corrections")), [])
     assert "shop.results" in caught.value.message
     assert "shop.corrections" in caught.value.message
 
 
 def test_compacted_results_are_fine() -> None:
     results = topic("shop.results", message_timestamp_type="LogAppendTime", cleanup_policy="compact")
-    check_outputs(pipeline(), cluster(results))
+    check_outputs(pipeline(), cluster(results), [])
 
 
 def test_missing_sources_are_named_with_the_nearest() -> None:
     names = frozenset({"shop.order", "shop.results", "other", "__consumer_offsets"})
     with pytest.raises(SurecountError) as caught:
-        check_names(pipeline(), names)
+        check_names(pipeline().kafka, RAW, names)
     first, second = caught.value.message.splitlines()
     assert first.startswith("source topic 'shop.orders' does not exist; near: shop.order")
     assert second.startswith("source topic 'shop.returns' does not exist; near: shop.order, shop.results")
@@ -132,7 +155,7 @@ def test_missing_sources_are_named_with_the_nearest() -> None:
 
 
 def test_sources_that_are_there_pass() -> None:
-    check_names(pipeline(), frozenset({"shop.orders", "shop.returns"}))
+    check_names(pipeline().kafka, RAW, frozenset(RAW))
 
 
 def test_client_config_is_the_address_and_the_properties() -> None:

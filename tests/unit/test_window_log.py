@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udfs import partials, results, window_log
-from udfs.combine import bucket_of, combine, pack, split_by_bucket, unpack
+from udfs.combine import bucket_of, by_bucket, combine, unpack
 from udfs.decode import Batch, Decoder
 from udfs.partials import UnknownVersionError
 from udfs.spec import Aggregate, EventTime, Field, Spec
@@ -66,8 +66,8 @@ class Buckets:
     def send(self, values: list[bytes]) -> None:
         columns, rejected = Decoder(self.spec)(Batch(values, np.zeros(len(values), np.int64)))
         assert rejected == []
-        for bucket, data in split_by_bucket(pack(combine(columns, self.spec))).items():
-            appended = WindowLog(self.spec, self.stores[bucket]).append(unpack(data), self.watermark)
+        for bucket, data in by_bucket(combine(columns, self.spec)).items():
+            appended = WindowLog(self.spec, self.stores[bucket]).append(unpack(bucket, data), self.watermark)
             self.timers[bucket] |= set(appended.timers)
             self.corrections += appended.late
 

@@ -1,0 +1,150 @@
+"""The ingest job: each event of the raw topics once into the clean topic, what cannot be used into rejects.
+
+Submitted by ``surecount submit``, or by hand:
+
+    flink run -py jobs/ingest.py -pyfs FOLDER --pipeline shop.toml
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from pyflink.common import Types
+from pyflink.datastream import DataStream
+from pyflink.table import StreamTableEnvironment
+from pyflink.table.udf import udf
+
+from jobs import tables
+from jobs.operators import (
+    ADMITTED,
+    CLEAN,
+    DECODED,
+    DUPLICATE,
+    SPLIT,
+    TOO_OLD,
+    DecodeAndIdentify,
+    Deduplicate,
+    SplitByBucket,
+)
+from jobs.running import run, with_watermarks
+from surecount import __version__
+from surecount.config import Pipeline
+from udfs import reasons
+
+JOB = "ingest"
+
+
+def main() -> None:
+    """Build the job of a pipeline file and hand it to Flink."""
+    run(JOB, __doc__, build)
+
+
+def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
+    """Source → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates."""
+    topics = pipeline.topics
+    inlets = [inlet.topic for inlet in pipeline.inlets]
+    t.execute_sql(tables.source(pipeline, JOB, inlets, bounded=arguments.bounded))
+    t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
+    copies = {CLEAN: topics.clean} | ({DUPLICATE: topics.duplicates} if topics.duplicates else {})
+    for kind, topic in copies.items():
+        metadata = ["headers", "kafka_time"]
+        t.execute_sql(tables.sink(pipeline, JOB, kind, topic, key_value_type="BYTES", metadata=metadata))
+
+    decoded = _decode(t, pipeline)
+    t.create_temporary_view("decoded", with_watermarks(t, decoded))
+    t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline)))
+
+    outputs = t.create_statement_set()
+    outputs.add_insert("rejects", t.sql_query(_rejects(pipeline)))
+    for kind in copies:
+        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, "TO_TIMESTAMP_LTZ(kafka_times[i], 3)")))
+    outputs.attach_as_datastream()
+
+
+def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+    """One row for each batch's accepted records, and one for each rejected record."""
+    decode = udf(DecodeAndIdentify(pipeline.spec(), pipeline.inlets), result_type=DECODED, func_type="pandas")
+    t.create_temporary_function("decode_and_identify", decode)
+    numbers = " ".join(f"WHEN {tables.quote(inlet.topic)} THEN {i}" for i, inlet in enumerate(pipeline.inlets))
+    inlet = f"CASE topic {numbers} END" if len(pipeline.inlets) > 1 else "0"
+    decoded = t.sql_query(f"""
+        SELECT k, v, headers, decode_and_identify(
+            v, k, CASE WHEN CARDINALITY(headers) > 0 THEN headers END,
+            {inlet}, `partition`, `offset`, kafka_time) AS d
+        FROM source""")
+    t.create_temporary_view("with_decoded", decoded)
+    # As a DataStream once: two queries on the view would read Kafka and decode twice.
+    return t.to_data_stream(
+        t.sql_query("""
+        SELECT IF(d.rejected IS NULL, CAST(NULL AS BYTES), k) AS k,
+               IF(d.rejected IS NULL, CAST(NULL AS BYTES), v) AS v,
+               headers, CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time,
+               d.pieces AS pieces, d.rejected AS rejected
+        FROM with_decoded
+        WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
+    )
+
+
+def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+    """Packs of records, each with what is to be done with it."""
+    pieces = t.to_data_stream(t.sql_query("SELECT pieces FROM decoded WHERE pieces IS NOT NULL"))
+    deduplicate = Deduplicate(pipeline.source.horizon, list_duplicates=pipeline.topics.duplicates is not None)
+    return (
+        pieces.flat_map(SplitByBucket(), SPLIT)
+        .uid("split-by-bucket")
+        .key_by(lambda row: row[0], Types.INT())
+        .process(deduplicate, ADMITTED)
+        .name("deduplicate")
+        .uid("deduplicate")
+        .set_max_parallelism(pipeline.state.max_parallelism)
+    )
+
+
+_ORIGIN = {
+    "pathway": "pathways[places[i] + 1]",
+    "topic": "topics[places[i] + 1]",
+    "partition": "CAST(partitions[i] AS STRING)",
+    "offset": "CAST(offsets[i] AS STRING)",
+}
+
+_COPY_HEADERS = tables.header_map(
+    {
+        **_ORIGIN,
+        "version": tables.quote(__version__),
+        "watermark": "IF(watermark_ms < 0, CAST(NULL AS STRING), CAST(watermark_ms AS STRING))",
+    }
+)
+
+
+def _unpack(kind: str, headers: str, *further: str) -> str:
+    """The records of packs of a kind: key, value, headers, and what else is asked for."""
+    columns = ", ".join(
+        ["ks[i]", "v", f"CASE WHEN hs IS NULL THEN {headers} ELSE MAP_UNION(hs[i], {headers}) END", *further]
+    )
+    return f"""
+        SELECT {columns}
+        FROM admitted CROSS JOIN UNNEST(vs) WITH ORDINALITY AS pack (v, i)
+        WHERE kind = '{kind}'"""
+
+
+def _rejects(pipeline: Pipeline) -> str:
+    """What could not be decoded, and what is too old to be told from a copy of something older."""
+    job = f"{pipeline.name}.{JOB}"
+    parts = ["reason", "timestamp", "detail", "pathway", "topic", "partition", "offset"]
+    undecoded = tables.reject_headers(
+        job, **{name: f"SPLIT_INDEX(rejected, CHR(9), {at})" for at, name in enumerate(parts)}
+    )
+    too_old = tables.reject_headers(
+        job,
+        **_ORIGIN,
+        reason=tables.quote(reasons.BEYOND_HORIZON),
+        timestamp="CAST(kafka_times[i] AS STRING)",
+        detail="CAST(watermark_ms - event_times[i] AS STRING) || ' ms behind the watermark ' || CAST(watermark_ms AS STRING)",
+    )
+    return f"""
+        SELECT k, v, MAP_UNION(headers, {undecoded}) FROM decoded WHERE rejected IS NOT NULL
+        UNION ALL {_unpack(TOO_OLD, too_old)}"""
+
+
+if __name__ == "__main__":
+    main()

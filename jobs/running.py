@@ -1,0 +1,80 @@
+"""What the jobs share beside their tables: arguments, Flink's settings, and the way to the cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pyflink.common import Configuration
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.table import Schema, StreamTableEnvironment, Table
+
+from surecount.config import Pipeline, load
+
+_BATCHES_IN_FLIGHT = 4
+"""Batches that the JVM may send before it waits for all of their answers.
+
+It reads on while Python works on those before the last. The records wait in the JVM's heap, so this is also
+a matter of memory; ``performance.batch_time`` bounds it where records are large.
+"""
+
+
+def run(
+    job: str, description: str | None, build: Callable[..., None], settings: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Read the command line, ``build(table_environment, pipeline, arguments)``, and hand the job to Flink.
+
+    ``settings`` are Flink's, where a job needs others than the rest.
+    """
+    arguments = _arguments(description)
+    pipeline = load(arguments.pipeline)
+    environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, settings))
+    environment.set_parallelism(arguments.parallelism)
+    table_environment = StreamTableEnvironment.create(environment)
+    # Flink cuts generated code of more than 4,000 characters into methods that share fields: on the way of
+    # every record, the watermark's would be. Set here, since its generator reads no other configuration.
+    table_environment.get_config().set("table.generated-code.max-length", "32000")
+    build(table_environment, pipeline, arguments)
+    environment.execute(arguments.name or f"{pipeline.name}.{job}")
+
+
+def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
+    """A table of a stream that has a column ``event_time``, and lets its watermarks through.
+
+    Without SOURCE_WATERMARK() a table made of a DataStream holds them back, and no window closes.
+    """
+    schema = Schema.new_builder().watermark("event_time", "SOURCE_WATERMARK()").build()
+    return t.from_data_stream(stream, schema)
+
+
+def configuration(pipeline: Pipeline, settings: Mapping[str, str]) -> Configuration:
+    """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
+    all_settings = {
+        "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
+        "execution.checkpointing.timeout": f"{pipeline.checkpoint.timeout} ms",
+        "pipeline.max-parallelism": str(pipeline.state.max_parallelism),
+        "pipeline.object-reuse": "true",
+        "python.execution-mode": "process",
+        "python.fn-execution.arrow.batch.size": str(pipeline.performance.batch_records),
+        "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * pipeline.performance.batch_records),
+        "python.fn-execution.bundle.time": str(pipeline.performance.batch_time),
+        "table.exec.uid.generation": "ALWAYS",
+        "table.local-time-zone": "UTC",
+        **settings,
+    }
+    configuration = Configuration()
+    for name, value in all_settings.items():
+        configuration.set_string(name, value)
+    return configuration
+
+
+def _arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pipeline", type=Path, required=True)
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--bounded", action="store_true", help="read what is there, close all windows, end")
+    parser.add_argument("--name", help="the job's name; the default is PIPELINE.JOB")
+    parser.add_argument("--pathway", help="of a relay: whose topics it copies")
+    return parser.parse_args()

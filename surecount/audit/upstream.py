@@ -1,0 +1,256 @@
+"""Reading raw topics, and then what relays and ingest made of them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message
+
+from surecount.audit.contents import PREFIX, Headers, content, digest, header, header_ms, headers_of
+from surecount.audit.cut import Cut
+from surecount.audit.ingest import BEYOND_HORIZON, NO_WATERMARK, IngestJudge, RawRecords
+from surecount.audit.matching import Columns
+from surecount.audit.origins import Places
+from surecount.audit.outputs import MalformedError
+from surecount.audit.pacing import Run
+from surecount.audit.reader import Ranges, TopicReader, offset_of, where
+from surecount.audit.reading import Progress, Reader, rare_garbage_collection
+from surecount.audit.rejects import is_reject_of
+from surecount.audit.relay import RelayJudge
+from surecount.audit.report import Difference, Differences, Report
+from surecount.audit.rules import Row, first_field
+from surecount.audit.truth import Truth
+from surecount.config import format_duration
+
+if TYPE_CHECKING:
+    from surecount.config import Kafka, Pathway, Pipeline
+    from udfs.spec import Spec
+
+OpenReader = Callable[["Kafka", Ranges], Reader]
+
+_OFFSET = f"{PREFIX}offset"
+_REPLAYED = f"{PREFIX}replayed"
+_WATERMARK = f"{PREFIX}watermark"
+
+
+class Upstream:
+    """The readings of what stands before the aggregate job. ``open_reader`` opens other readers, for tests."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        timeout_s: float,
+        on_progress: Progress | None = None,
+        open_reader: OpenReader | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._timeout_s = timeout_s
+        self._on_progress = on_progress
+        self._open_reader = open_reader or self._open_topics
+
+    def ingest(self, cut: Cut) -> Report:
+        """Judge ingest."""
+        began = time.monotonic()
+        pipeline, differences, raw = self._pipeline, Differences(), RawRecords(Places())
+        progress = self._progress(cut)
+        self._read(pipeline.kafka, cut.sources, _RawIntake(pipeline, raw, differences).take, progress)
+        horizon_ms: int = pipeline.source.horizon
+        has_duplicates_topic = pipeline.topics.duplicates is not None
+        judge = IngestJudge(raw, differences, horizon_ms=horizon_ms, has_duplicates_topic=has_duplicates_topic)
+        take = _OutputIntake(pipeline, judge, raw.places, differences).take
+        # One after the other, clean first: a record that stands in two of them is then too much in the second.
+        for topic in dict.fromkeys(topic for topic, _ in cut.outputs):
+            ranges = {place: offsets for place, offsets in cut.outputs.items() if place[0] == topic}
+            self._read(pipeline.kafka, ranges, take, progress)
+        books = judge.close(pathway.name for pathway in pipeline.pathways)
+        notes = list(cut.notes)
+        if judge.counted_again:
+            notes.append(
+                f"{judge.counted_again:,} events count once more: they came again beyond the horizon of"
+                f" {format_duration(horizon_ms)}, or were replayed"
+            )
+        return Report(
+            pipeline=pipeline.name,
+            books=(),
+            differences=differences.named,
+            difference_count=differences.count,
+            rejected_by_reason=raw.by_reason + Counter({BEYOND_HORIZON: judge.beyond_horizon}),
+            notes=tuple(notes),
+            seconds=time.monotonic() - began,
+            ingest=books,
+        )
+
+    def relay(self, pathway: Pathway, cut: Cut) -> Report:
+        """Judge a pathway's relay."""
+        began = time.monotonic()
+        pipeline, differences, places = self._pipeline, Differences(), Places()
+        progress = self._progress(cut)
+        raw = Columns(origin="Q", content="Q")
+
+        def take_raw(run: Run) -> None:
+            first = places.first(pathway.name, *run.place)
+            sent = [message for message in run.messages if _REPLAYED not in headers_of(message)]
+            raw.extend(origin=[first + offset_of(message) for message in sent], content=map(_content, sent))
+
+        def take_copies(run: Run) -> None:
+            origins, contents = [], []
+            for message in run.messages:
+                headers = headers_of(message)
+                if _REPLAYED in headers:
+                    continue
+                try:
+                    origins.append(places.stated(headers))
+                except MalformedError as error:
+                    differences.add(_malformed(message, error))
+                else:
+                    contents.append(_content(message))
+            judge.find(origins, contents)
+
+        self._read(pipeline.kafka_of(pathway), cut.sources, take_raw, progress)
+        judge = RelayJudge(raw, places, differences)
+        self._read(pipeline.kafka, cut.outputs, take_copies, progress)
+        judge.close()
+        return Report(
+            pipeline=pipeline.name,
+            books=(),
+            differences=differences.named,
+            difference_count=differences.count,
+            rejected_by_reason={},
+            notes=cut.notes,
+            seconds=time.monotonic() - began,
+        )
+
+    def _read(self, kafka: Kafka, ranges: Ranges, take: Callable[[Run], None], progress: Callable[[int], None]) -> None:
+        behind = 0
+        with rare_garbage_collection(), self._open_reader(kafka, ranges) as reader:
+            while not reader.done:
+                for run in reader.poll():
+                    take(run)
+                progress(reader.offsets_read - behind)
+                behind = reader.offsets_read
+
+    def _progress(self, cut: Cut) -> Callable[[int], None]:
+        """A function that gets how many more offsets are read."""
+        total = sum(end - begin for begin, end in (*cut.sources.values(), *cut.outputs.values()))
+        done = 0
+
+        def report(more: int) -> None:
+            nonlocal done
+            done += more
+            if self._on_progress is not None:
+                self._on_progress(done, total)
+
+        return report
+
+    def _open_topics(self, kafka: Kafka, ranges: Ranges) -> Reader:
+        # Without clocks nothing waits for anything else.
+        return TopicReader(kafka, ranges, spread_ms=0, timeout_s=self._timeout_s)
+
+
+class _RawIntake:
+    """Judges raw records."""
+
+    def __init__(self, pipeline: Pipeline, raw: RawRecords, differences: Differences) -> None:
+        spec = pipeline.spec()
+        self._raw = raw
+        self._differences = differences
+        self._truth = Truth(pipeline, spec=spec)
+        self._pathways = pipeline.ingested_topics
+        self._relayed = {topic for topic, pathway in self._pathways.items() if pipeline.is_relayed(pathway)}
+        self._event_id = _event_id(spec) if spec.event_id else None
+
+    def take(self, run: Run) -> None:
+        messages = run.messages
+        headers = list(map(headers_of, messages))
+        if run.place[0] in self._relayed:
+            origins, messages, headers = self._stated(messages, headers)
+        else:
+            first = self._raw.places.first(self._pathways[run.place[0]].name, *run.place)
+            origins = [first + offset_of(message) for message in messages]
+        values = list(map(Message.value, messages))
+        timestamps = list(map(itemgetter(1), map(Message.timestamp, messages)))
+        verdicts = self._truth.judge_all(values, timestamps)
+        contents = map(content, map(Message.key, messages), values, timestamps, headers)
+        if self._event_id is None:
+            ids = list(map(self._id_by_origin, origins, headers))
+        else:
+            ids = [0 if isinstance(verdict, str) else self._event_id(verdict) for verdict in verdicts]
+        self._raw.add(origins, contents, ids, verdicts)
+
+    def _stated(
+        self, messages: list[Message], headers: list[Headers]
+    ) -> tuple[list[int], list[Message], list[Headers]]:
+        """The records of a relay topic that say where they are from."""
+        origins: dict[int, int] = {}
+        for index, given in enumerate(headers):
+            try:
+                origins[index] = self._raw.places.stated(given)
+            except MalformedError as error:
+                self._differences.add(_malformed(messages[index], error))
+        return list(origins.values()), [messages[index] for index in origins], [headers[index] for index in origins]
+
+    def _id_by_origin(self, origin: int, headers: Headers) -> int:
+        """Without id fields, a record that was sent again states which one it is; any other is itself."""
+        if _OFFSET in headers:
+            with suppress(MalformedError):
+                return self._raw.places.stated(headers)
+        return origin
+
+
+class _OutputIntake:
+    """Hands the judge what ingest wrote."""
+
+    def __init__(self, pipeline: Pipeline, judge: IngestJudge, places: Places, differences: Differences) -> None:
+        self._job = f"{pipeline.name}.ingest"
+        self._topics = pipeline.topics
+        self._judge = judge
+        self._places = places
+        self._differences = differences
+
+    def take(self, run: Run) -> None:
+        is_rejects = run.place[0] == self._topics.rejects
+        origins, contents, watermarks, replayed, reasons = [], [], [], [], []
+        for message in run.messages:
+            headers = headers_of(message)
+            if is_rejects and not is_reject_of(self._job, headers):
+                continue
+            try:
+                origin = self._places.stated(headers)
+                timestamp_ms = header_ms(headers, "timestamp") if is_rejects else message.timestamp()[1]
+                watermark = header_ms(headers, "watermark") if _WATERMARK in headers else NO_WATERMARK
+                reason = header(headers, "reason") if is_rejects else ""
+            except MalformedError as error:
+                self._differences.add(_malformed(message, error))
+                continue
+            origins.append(origin)
+            contents.append(content(message.key(), message.value(), timestamp_ms, headers))
+            watermarks.append(watermark)
+            replayed.append(_REPLAYED in headers)
+            reasons.append(reason)
+        if is_rejects:
+            self._judge.find_rejects(origins, contents, reasons)
+        elif run.place[0] == self._topics.clean:
+            self._judge.find_clean(origins, contents, watermarks, replayed)
+        else:
+            self._judge.find_duplicates(origins, contents)
+
+
+def _event_id(spec: Spec) -> Callable[[Row], int]:
+    """A function from an accepted record to a digest of its id."""
+    at = {field.path: index for index, field in enumerate(spec.fields, start=first_field(spec))}
+    fields = itemgetter(*(at[field.path] for field in spec.event_id))
+    return lambda row: digest(repr(fields(row)).encode())
+
+
+def _content(message: Message) -> int:
+    return content(message.key(), message.value(), message.timestamp()[1], headers_of(message))
+
+
+def _malformed(message: Message, error: MalformedError) -> Difference:
+    return Difference("malformed", str(error), where(message))

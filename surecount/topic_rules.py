@@ -1,0 +1,190 @@
+"""What the topics of a pipeline should be, and which settings of existing ones would lose data. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from surecount.config import Kafka, Pipeline
+from surecount.errors import SurecountError
+
+KAFKA_MAX_MESSAGE_BYTES = 1_048_588
+SOURCE_MAX_MESSAGE_BYTES = 8 << 20
+# What a job adds to a record: headers of origin, reason and detail, and the batch around it.
+HEADROOM_BYTES = 64 << 10
+_KAFKA_RETENTION_MS = 604_800_000
+_FOREVER = "-1"
+_ANY_TIME_AHEAD_MS = str((1 << 63) - 1)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it is, or as it should be. ``config`` holds Kafka's own names and texts."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+
+    @property
+    def timestamp_type(self) -> str:
+        """``CreateTime`` or ``LogAppendTime``."""
+        return self.config.get("message.timestamp.type", "CreateTime")
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest batch, after compression, that the topic takes."""
+        return int(self.config.get("max.message.bytes", KAFKA_MAX_MESSAGE_BYTES))
+
+    @property
+    def retention_ms(self) -> int:
+        """How long records are kept behind their timestamps; -1 is for ever."""
+        return int(self.config.get("retention.ms", _KAFKA_RETENTION_MS))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Kafka cluster as it was seen.
+
+    ``brokers`` counts those in service, ``names`` holds every topic of the cluster, ``topics`` those
+    of the pipeline that exist, by name.
+    """
+
+    brokers: int
+    names: frozenset[str]
+    topics: Mapping[str, Topic]
+
+
+def wanted_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -> list[Topic]:
+    """What the jobs write on the pipeline's cluster, in the order of the flow, as it should be created.
+
+    ``raw`` are the raw topics that are known, of all clusters.
+    """
+    raw = list(raw)
+    partitions = max((topic.partitions for topic in raw), default=1)
+    largest = max((topic.max_message_bytes for topic in raw), default=KAFKA_MAX_MESSAGE_BYTES)
+    # A result holds its key twice, and a key may be almost as large as the largest value that counts.
+    result_bytes = max(2 * min(largest, pipeline.source.max_value) + HEADROOM_BYTES, KAFKA_MAX_MESSAGE_BYTES)
+    copy_bytes = largest + HEADROOM_BYTES
+    # Copies keep their records' times, so they are kept as long as the records themselves.
+    retention = [topic.retention_ms for topic in raw] or [_KAFKA_RETENTION_MS]
+    copy = {
+        "message.timestamp.type": "CreateTime",
+        "message.timestamp.after.max.ms": _ANY_TIME_AHEAD_MS,
+        "retention.ms": _FOREVER if -1 in retention else str(max(retention)),
+        "max.message.bytes": str(copy_bytes),
+    }
+    # Records carry their event time, and retention would delete old ones on arrival.
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    results = {**stamped, "max.message.bytes": str(result_bytes)}
+    rejects = {**stamped, "max.message.bytes": str(copy_bytes)}
+    topics = pipeline.topics
+    wanted = {topics.results: results, topics.corrections: results, topics.rejects: rejects}
+    wanted = {**dict.fromkeys(_copies(pipeline), copy), **wanted}
+    # Compaction would keep one record of several with the same key.
+    return [
+        _topic(name, partitions, cluster.brokers, {"cleanup.policy": "delete", **config})
+        for name, config in wanted.items()
+    ]
+
+
+def output_names(pipeline: Pipeline) -> list[str]:
+    """The topics that the pipeline's jobs write on its own cluster."""
+    return [*_copies(pipeline), *pipeline.topics.all]
+
+
+def _copies(pipeline: Pipeline) -> list[str]:
+    """The topics in which records stand as they came."""
+    if not pipeline.has_ingest:
+        return []
+    relayed = [pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
+    duplicates = [pipeline.topics.duplicates] if pipeline.topics.duplicates else []
+    return [*relayed, pipeline.topics.clean, *duplicates]
+
+
+def wanted_raw(pipeline: Pipeline, names: Iterable[str], partitions: int, brokers: int) -> list[Topic]:
+    """Raw topics as ``surecount generate`` creates them."""
+    config = {
+        "message.timestamp.type": "CreateTime",
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(SOURCE_MAX_MESSAGE_BYTES),
+    }
+    if pipeline.source.event_time == "kafka":
+        # Timestamps are event times then, and retention goes by timestamps.
+        config["retention.ms"] = _FOREVER
+    return [_topic(name, partitions, brokers, config) for name in names]
+
+
+def _topic(name: str, partitions: int, brokers: int, config: dict[str, str]) -> Topic:
+    replicas, in_sync = (3, 2) if brokers >= 3 else (1, 1)
+    return Topic(name, partitions, replicas, {**config, "min.insync.replicas": str(in_sync)})
+
+
+def check_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -> None:
+    """Raise SurecountError for every output topic that exists and would lose or refuse records."""
+    faults = [
+        fault
+        for wanted in wanted_outputs(pipeline, cluster, raw)
+        if (topic := cluster.topics.get(wanted.name)) is not None
+        for fault in _output_faults(topic, wanted, pipeline)
+    ]
+    if faults:
+        raise SurecountError(
+            "\n".join(message for message, _ in faults),
+            "; ".join(dict.fromkeys(_alter(pipeline, name, setting) for _, (name, setting) in faults))
+            + "; or delete the topic, and it is created as it should be",
+        )
+
+
+_WHY_TIMESTAMPS = {
+    "LogAppendTime": "records are written with their event time, so the broker's retention deletes old ones on arrival",
+    "CreateTime": "the broker would replace the records' own times",
+}
+
+
+def _output_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator[tuple[str, tuple[str, str]]]:
+    if topic.timestamp_type != wanted.timestamp_type:
+        yield (
+            f"topic {topic.name!r} has message.timestamp.type={topic.timestamp_type}: "
+            + _WHY_TIMESTAMPS[wanted.timestamp_type],
+            (topic.name, f"message.timestamp.type={wanted.timestamp_type}"),
+        )
+    if topic.name != pipeline.topics.results and "compact" in topic.config.get("cleanup.policy", ""):
+        yield (
+            f"topic {topic.name!r} has cleanup.policy={topic.config['cleanup.policy']}: there are several "
+            "records with one key, and compaction keeps only the last",
+            (topic.name, "cleanup.policy=delete"),
+        )
+    takes_records = topic.name in (pipeline.topics.rejects, *_copies(pipeline))
+    if takes_records and topic.max_message_bytes < wanted.max_message_bytes:
+        yield (
+            f"topic {topic.name!r} has max.message.bytes={topic.max_message_bytes}: a record of its source "
+            f"needs up to {wanted.max_message_bytes}, and one that doesn't fit stops the job",
+            (topic.name, f"max.message.bytes={wanted.max_message_bytes}"),
+        )
+
+
+def _alter(pipeline: Pipeline, name: str, setting: str) -> str:
+    return (
+        f"kafka-configs.sh --bootstrap-server {pipeline.kafka.bootstrap_servers} --alter "
+        f"--entity-type topics --entity-name {name} --add-config {setting}"
+    )
+
+
+def check_names(kafka: Kafka, wanted: Iterable[str], names: frozenset[str]) -> None:
+    """Raise SurecountError for each of ``wanted`` that is not among ``names``, with the nearest that are."""
+    visible = sorted(name for name in names if not name.startswith("__"))
+    missing = [name for name in wanted if name not in names]
+    if not missing:
+        return
+    lines = []
+    for name in missing:
+        near = ", ".join(difflib.get_close_matches(name, visible, n=3))
+        lines.append(f"source topic {name!r} does not exist" + (f"; near: {near}" if near else ""))
+    there = ", ".join(visible[:10]) + (", …" if len(visible) > 10 else "") if visible else "none"
+    raise SurecountError(
+        "\n".join(lines),
+        f"topics at {kafka.bootstrap_servers} (kafka.bootstrap_servers): {there}; "
+        "mend source.topics, or let `surecount generate` create and fill them",
+    )

@@ -1,0 +1,194 @@
+"""Accepted records with their ids and origins: how they travel from decoding to deduplication, and on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from udfs.decode import Columns
+from udfs.id_log import Ids
+from udfs.ids import buckets_of, of_fields, of_origins
+from udfs.spec import Field, Inlet
+
+ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
+REPLAYED_HEADER = "surecount.replayed"
+
+Headers = dict[str, bytes]
+Int64s = npt.NDArray[np.int64]
+
+_HEADERS = pa.map_(pa.string(), pa.binary())
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        ("time", pa.int64()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", _HEADERS),
+        ("place", pa.int32()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("kafka_ms", pa.int64()),
+        ("replayed", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a record stands on its pathway's cluster."""
+
+    pathway: str
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A batch as Kafka's source gives it, one entry a record; ``inlet`` numbers what it was read from."""
+
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    headers: Sequence[Headers | None]
+    inlet: Int64s
+    partition: Int64s
+    offset: Int64s
+    kafka_ms: Int64s
+
+    def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
+        """A relay has written down where a record stood; else it stands where it was read."""
+        inlet = inlets[self.inlet[row]]
+        if inlet.relayed:
+            return _stated_origin(self.headers[row] or {})
+        return Origin(inlet.pathway, inlet.topic, int(self.partition[row]), int(self.offset[row]))
+
+
+def _stated_origin(headers: Headers) -> Origin:
+    pathway, topic, partition, offset = (headers[name].decode() for name in ORIGIN_HEADERS)
+    return Origin(pathway, topic, int(partition), int(offset))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one bucket: a batch of ``_SCHEMA``, whose ``place`` numbers pathway and topic in ``places``."""
+
+    batch: pa.RecordBatch
+    places: tuple[tuple[str, str], ...]
+
+    def encode(self) -> bytes:
+        """As bytes that travel; they are not kept."""
+        head = orjson.dumps(self.places)
+        body: bytes = self.batch.serialize().to_pybytes()
+        # Padded, so that Arrow finds its buffers aligned.
+        head += b" " * (-(len(head) + 8) % 64)
+        return len(head).to_bytes(8, "little") + head + body
+
+    @classmethod
+    def decode(cls, data: bytes) -> Records:
+        """The inverse of :meth:`encode`."""
+        body = 8 + int.from_bytes(data[:8], "little")
+        places = tuple((pathway, topic) for pathway, topic in orjson.loads(data[8:body]))
+        return cls(pa.ipc.read_record_batch(pa.py_buffer(data)[body:], _SCHEMA), places)
+
+    def ids(self) -> Ids:
+        """The ids, as :mod:`udfs.id_log` takes them."""
+        column = self.batch.column("id")
+        words = np.frombuffer(column.buffers()[1], "<u8")
+        return words.reshape(-1, 2)[column.offset : column.offset + len(column)]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A column without nulls."""
+        values: npt.NDArray[Any] = self.batch.column(name).to_numpy(zero_copy_only=False)
+        return values
+
+    def filter(self, mask: npt.NDArray[np.bool_]) -> Records:
+        """Those where the mask is true."""
+        return self if mask.all() else Records(self.batch.filter(pa.array(mask)), self.places)
+
+
+def by_bucket(
+    arrived: Arrived, columns: Columns, event_id: Sequence[Field], inlets: Sequence[Inlet], buckets: int
+) -> Iterator[tuple[int, Records]]:
+    """The accepted records of a batch, apart by bucket of their ids, each bucket's in order of arrival."""
+    if len(columns.rows) == 0:
+        return
+    in_order = np.argsort(columns.rows, kind="stable")
+    rows = columns.rows[in_order]
+    place, partition, offset, headers, places = _places(arrived, rows, inlets)
+    if event_id:
+        fields = [columns.fields[field.path].take(pa.array(in_order)) for field in event_id]
+        identities = of_fields(fields)
+    else:
+        identities = of_origins(_origins(arrived, rows, places, place, partition, offset))
+    bucket = buckets_of(identities, buckets)
+    order = np.argsort(bucket, kind="stable")
+    whole = pa.RecordBatch.from_arrays(
+        [
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(identities.tobytes())]),
+            pa.array(columns.time_ms[in_order]),
+            pa.array([arrived.keys[row] for row in rows], pa.binary()),
+            pa.array([arrived.values[row] for row in rows], pa.binary()),
+            pa.array(headers, _HEADERS),
+            pa.array(place, pa.int32()),
+            pa.array(partition, pa.int32()),
+            pa.array(offset, pa.int64()),
+            pa.array(arrived.kafka_ms[rows]),
+            pa.array([REPLAYED_HEADER in (arrived.headers[row] or ()) for row in rows]),
+        ],
+        schema=_SCHEMA,
+    ).take(pa.array(order))
+    edges = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
+    for first, last in pairwise(edges):
+        yield int(bucket[order[first]]), Records(whole.slice(first, last - first), places)
+
+
+def _places(
+    arrived: Arrived, rows: Int64s, inlets: Sequence[Inlet]
+) -> tuple[Int64s, Int64s, Int64s, list[list[tuple[str, bytes]] | None], tuple[tuple[str, str], ...]]:
+    """Place, partition and offset of each record's origin, its own headers, and what the places are."""
+    places = {(inlet.pathway, inlet.topic): number for number, inlet in enumerate(inlets)}
+    place = arrived.inlet[rows].astype(np.int64)
+    partition = arrived.partition[rows].astype(np.int64)
+    offset = arrived.offset[rows].astype(np.int64)
+    headers: list[list[tuple[str, bytes]] | None] = []
+    for at, row in enumerate(rows.tolist()):
+        given = arrived.headers[row]
+        if given is None:
+            headers.append(None)
+            continue
+        if inlets[arrived.inlet[row]].relayed:
+            origin = _stated_origin(given)
+            place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
+            partition[at], offset[at] = origin.partition, origin.offset
+            given = {name: value for name, value in given.items() if name not in ORIGIN_HEADERS}
+        headers.append(list(given.items()))
+    return place, partition, offset, headers, tuple(places)
+
+
+def _origins(
+    arrived: Arrived,
+    rows: Int64s,
+    places: Sequence[tuple[str, str]],
+    place: Int64s,
+    partition: Int64s,
+    offset: Int64s,
+) -> Iterator[tuple[str, str, int, int]]:
+    """What tells records apart that have no id: the origin that one states, or else its own."""
+    for row, *own in zip(rows.tolist(), place.tolist(), partition.tolist(), offset.tolist(), strict=True):
+        given = arrived.headers[row]
+        if given is not None and all(name in given for name in ORIGIN_HEADERS):
+            try:
+                stated = _stated_origin(given)
+            except ValueError:  # someone else's headers of these names
+                pass
+            else:
+                yield stated.pathway, stated.topic, stated.partition, stated.offset
+                continue
+        yield *places[own[0]], own[1], own[2]
