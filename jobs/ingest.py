@@ -139,7 +139,7 @@ def _rejects(pipeline: Pipeline) -> str:
         **_ORIGIN,
         reason=tables.quote(reasons.BEYOND_HORIZON),
         timestamp="CAST(kafka_times[i] AS STRING)",
-        detail="CAST(watermark_ms - event_times[i] AS STRING) || ' ms behind the watermark ' || CAST(watermark_ms AS STRING)",
+        detail="CONCAT('event time ', CAST(event_times[i] AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
     return f"""
         SELECT k, v, MAP_UNION(headers, {undecoded}) FROM decoded WHERE rejected IS NOT NULL
