@@ -108,7 +108,8 @@ class DecodeAndIdentify(_Decode):
         self,
         values: pd.Series,
         keys: pd.Series,
-        headers: pd.Series,
+        header_names: pd.Series,
+        header_values: pd.Series,
         inlet: pd.Series | int,
         partition: pd.Series,
         offset: pd.Series,
@@ -118,7 +119,10 @@ class DecodeAndIdentify(_Decode):
         arrived = Arrived(
             values.tolist(),
             keys.tolist(),
-            [None if given is None else dict(given) for given in headers],
+            [
+                None if names is None else dict(zip(names, given, strict=True))
+                for names, given in zip(header_names, header_values, strict=True)
+            ],
             # PyFlink hands on a constant, which it is where there is one inlet, as itself.
             np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
             partition.to_numpy(),

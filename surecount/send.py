@@ -112,7 +112,7 @@ def send(pipeline: Pipeline, options: Options, on_progress: OnProgress = lambda 
     group = pipeline.group_id(f"send.{run_id}")
     if options.anew:
         # Asked before transactions begin, so that a send that runs under this ID is not shut out.
-        _refuse_if_begun(committed(kafka, topic.name, group, settled=False), run_id)
+        _refuse_if_begun(committed(kafka, topic.name, group), run_id)
     stop = _Stop()
     with opened(options.file) as source:
         transactions = Transactions(kafka, topic, group, options.give_up_ms, stop)

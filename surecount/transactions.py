@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -24,13 +26,14 @@ from surecount.waiting import wait_until
 OVERHEAD_BYTES = 100
 
 _STEP_S = 0.5
+# send_offsets_to_transaction may block without end where a coordinator was away:
+# https://github.com/confluentinc/librdkafka/issues/5456
+_STUCK_S = 10.0
 # How long a transaction that has to end may take to be committed, or aborted.
 _GRACE_S = 5.0
-_START_S = 30.0
+_ASK_S = 30.0
 # The client's patience ends first: a broker that times a transaction out shuts its producer out.
 _BROKER_PATIENCE_MS = 30_000
-# The client sees to a step's own timeout only when a request is answered, or ends by this.
-_SOCKET_MS = 20_000
 _BATCH_BYTES = 512 << 10
 
 _DEFAULTS = {
@@ -50,7 +53,6 @@ _REFUSALS = (
     KafkaError.POLICY_VIOLATION,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
-_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
 class EndedError(Exception):
@@ -67,25 +69,27 @@ class EndedError(Exception):
         self.undecided = undecided
 
 
-def committed(kafka: Kafka, topic: str, group: str, *, settled: bool) -> Position | None:
-    """The committed position; where it has to be ``settled``, an open transaction is waited for."""
-    isolation = "read_committed" if settled else "read_uncommitted"
+def committed(kafka: Kafka, topic: str, group: str) -> Position | None:
+    """The committed position; that of an open transaction does not count."""
     failure: list[str] = []
-    with _consumer(kafka, group, isolation) as consumer:
+    with _consumer(kafka, group, "read_uncommitted") as consumer:
 
-        def ask() -> TopicPartition | None:
+        def ask() -> tuple[Position | None] | None:
             try:
-                (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=_STEP_S)
+                return (_position(consumer, topic),)
             except KafkaException as error:
                 failure[:] = [topics.reason(error)]
                 return None
-            if found.error is not None:
-                failure[:] = [found.error.str()]
-                return None
-            return found
 
-        found = wait_until(ask, _START_S, f"the position of {group!r}", seen=lambda: failure[-1])
-    assert found is not None
+        found = wait_until(ask, _ASK_S, f"the position of {group!r}", seen=lambda: failure[-1])
+    return found[0] if found else None
+
+
+def _position(consumer: Consumer, topic: str) -> Position | None:
+    """One attempt to read the position; raises KafkaException."""
+    (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=_STEP_S)
+    if found.error is not None:
+        raise KafkaException(found.error)
     return None if found.offset < 0 else Position.parse(found.offset, found.metadata or "")
 
 
@@ -115,15 +119,16 @@ class Transactions:
         self._give_up_s = give_up_ms / 1_000
         self._stopped = stopped
         self._deadline = 0.0
-        self._committing = False
+        self._committed: int | None = None
+        # Whether Kafka was told to commit, and has not answered yet.
+        self._undecided = False
         self._reason = ""
         self._refusal = ""
-        config: dict[str, Any] = {
+        self._config: dict[str, Any] = {
             **_DEFAULTS,
             # A topic's limit is on whole batches.
             "batch.size": min(_BATCH_BYTES, topic.max_message_bytes),
             "message.max.bytes": topic.max_message_bytes + 1_000,
-            "socket.timeout.ms": min(_SOCKET_MS, give_up_ms),
             **topics.client_config(kafka),
             "enable.idempotence": True,
             "acks": "all",
@@ -134,14 +139,6 @@ class Transactions:
             "on_delivery": self._on_failure,
             "error_cb": self._on_error,
         }
-        try:
-            self._producer = Producer(config, logger=topics.log)
-        except KafkaException as error:
-            raise SurecountError(
-                f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
-            ) from error
-        with _consumer(kafka, name, "read_committed") as consumer:
-            self._group = consumer.consumer_group_metadata()
 
     def _on_failure(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and error.code() in _REFUSALS:
@@ -156,44 +153,62 @@ class Transactions:
         """Abort what an earlier producer of this name left open; the position that is committed then."""
         self._deadline = time.monotonic() + self._give_up_s
         try:
-            self._call(self._producer.init_transactions)
-        except KafkaException as error:
+            known = self._connect()
+        except (KafkaException, EndedError) as error:
             raise SurecountError(
                 f"no transactions can be had at {self._kafka.bootstrap_servers}: {topics.reason(error)}",
-                "a timeout beyond the broker's transaction.max.timeout.ms needs a shorter --give-up-after",
+                "a broker that allows less time (transaction.max.timeout.ms) needs a shorter --give-up-after",
             ) from error
-        return committed(self._kafka, self._topic, self._name, settled=True)
+        self._committed = None if known is None else known.byte
+        return known
 
     def send(self, chunk: Chunk) -> None:
         """Commit a chunk's records and the position behind it, or raise EndedError."""
         self._deadline = time.monotonic() + self._give_up_s
         self._reason = self._refusal = ""
-        while True:
-            self._committing = False
-            try:
-                return self._transaction(chunk)
-            except EndedError as ended:
-                if not ended.undecided:
-                    self._abort_if_possible()
-                raise
-            except KafkaException as failure:
-                error = failure.args[0]
-                if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
-                    raise self._ended(error) from failure
-                self._reason = error.str()
-            self._committing = False
-            self._abort()
-            if self._refusal:
-                raise EndedError(f"Kafka refuses a record: {self._refusal}")
-            self._check_patience()
-            # A pause, so that a cause that stays is not met without end.
-            self._producer.poll(_STEP_S)
-
-    def _transaction(self, chunk: Chunk) -> None:
-        self._producer.begin_transaction()
-        for key, value in chunk.records:
-            self._produce(key, value)
         end = chunk.end
+        try:
+            while not self._transaction(chunk.records, end):
+                # A pause, so that a cause that stays is not met without end.
+                self._producer.poll(_STEP_S)
+        except EndedError:
+            self._abort_if_possible()
+            raise
+        self._committed = end.byte
+
+    def _transaction(self, records: list[tuple[bytes | None, bytes]], end: Position) -> bool:
+        """Whether a transaction was committed; where it was aborted, it may be sent again."""
+        try:
+            self._attempt(records, end)
+            return True
+        except KafkaException as failure:
+            error = failure.args[0]
+            if error.code() in (KafkaError._FENCED, KafkaError._FATAL):
+                raise self._ended(
+                    f"another send with this ID took over, or this one stood still: {error.str()}"
+                ) from failure
+            self._reason = error.str()
+        # A new producer aborts what this one left open, whatever state its client is in; and the position
+        # tells whether that was still possible.
+        try:
+            known = self._connect()
+        except KafkaException as failure:
+            raise self._ended(topics.reason(failure)) from failure
+        self._undecided = False
+        if known is not None and known.byte == end.byte:
+            return True
+        if (None if known is None else known.byte) != self._committed:
+            raise self._ended("another send with this ID took over")
+        if self._refusal:
+            raise self._ended(f"Kafka refuses a record: {self._refusal}")
+        self._check_patience()
+        return False
+
+    def _attempt(self, records: list[tuple[bytes | None, bytes]], end: Position) -> None:
+        self._undecided = False
+        self._producer.begin_transaction()
+        for key, value in records:
+            self._produce(key, value)
         offset = TopicPartition(self._topic, 0, end.byte, end.metadata)
         while True:
             # Once more at each turn: flush does not tell that the transaction must be aborted.
@@ -202,8 +217,9 @@ class Transactions:
                 break
             self._check_patience()
         # With nothing left to flush, this tells Kafka to commit at once.
-        self._committing = True
+        self._undecided = True
         self._call(self._producer.commit_transaction)
+        self._undecided = False
 
     def _produce(self, key: bytes | None, value: bytes) -> None:
         while True:
@@ -213,23 +229,35 @@ class Transactions:
                 self._producer.poll(_STEP_S)
                 self._check_patience()
 
-    def _abort(self) -> None:
+    def _connect(self) -> Position | None:
+        """Begin with a new producer; the position that is committed when older ones are shut out."""
         try:
-            self._call(self._producer.abort_transaction)
-        except KafkaException as failure:
-            raise self._ended(failure.args[0]) from failure
+            self._producer = Producer(self._config, logger=topics.log)
+        except KafkaException as error:
+            raise SurecountError(
+                f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
+            ) from error
+        self._call(self._producer.init_transactions)
+        with _consumer(self._kafka, self._name, "read_committed") as consumer:
+            self._group = consumer.consumer_group_metadata()
+            while True:
+                try:
+                    return _position(consumer, self._topic)
+                except KafkaException as failure:
+                    self._reason = topics.reason(failure)
+                self._check_patience()
 
     def _abort_if_possible(self) -> None:
         """So that readers need not wait until the broker times the transaction out."""
         self._deadline = time.monotonic() + _GRACE_S
-        with suppress(EndedError):
-            self._abort()
+        with suppress(EndedError, KafkaException):
+            self._call(self._producer.abort_transaction)
 
     def _call(self, step: Callable[[float], object]) -> None:
         """Take a step of a transaction, again and again while it may still succeed."""
         while True:
             try:
-                step(_STEP_S)
+                self._take(step)
                 return
             except KafkaException as failure:
                 if not failure.args[0].retriable():
@@ -238,15 +266,37 @@ class Transactions:
             self._producer.poll(0)
             self._check_patience()
 
+    def _take(self, step: Callable[[float], object]) -> None:
+        """Take a step in a thread of its own, which is left to itself when it does not return."""
+        outcome: SimpleQueue[Exception | None] = SimpleQueue()
+
+        def take() -> None:
+            try:
+                step(_STEP_S)
+                outcome.put(None)
+            except Exception as error:  # noqa: BLE001 - raised below
+                outcome.put(error)
+
+        Thread(target=take, daemon=True).start()
+        stuck = time.monotonic() + _STUCK_S
+        while True:
+            try:
+                error = outcome.get(timeout=_STEP_S)
+            except Empty:
+                self._check_patience()
+                if time.monotonic() >= stuck:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "Kafka's client is stuck")) from None
+            else:
+                if error is not None:
+                    raise error
+                return
+
     def _check_patience(self) -> None:
         now = time.monotonic()
         if self._stopped():
             self._deadline = min(self._deadline, now + _GRACE_S)
         if now >= self._deadline:
-            raise EndedError(self._reason or "no answer", gave_up=True, undecided=self._committing)
+            raise self._ended(self._reason or "no answer", gave_up=True)
 
-    def _ended(self, error: KafkaError) -> EndedError:
-        why = error.str()
-        if error.code() in (KafkaError._FENCED, KafkaError._FATAL):
-            why = f"another send with this ID has taken over, or this one stood still for too long ({why})"
-        return EndedError(why, undecided=self._committing)
+    def _ended(self, why: str, *, gave_up: bool = False) -> EndedError:
+        return EndedError(why, gave_up=gave_up, undecided=self._undecided)

@@ -1,0 +1,186 @@
+"""The ingest job: bad records stand aside, copies leave once, origins stay known, whichever way they came."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Message, Producer
+
+from surecount import topics
+from surecount.audit import audit
+from tests.conftest import Running
+from tests.unit.test_decode import BAD, GOOD
+
+AGGREGATES = """
+[[aggregate]]
+name = "a"
+key = ["customer", { field = "shop.id", type = "int" }]
+sum = ["amount", { field = "shop.tax", type = "decimal", scale = 2 }, { field = "weight", type = "float" }]
+window = "1 min"
+"""
+
+NOW = GOOD["ts"]
+
+
+def test_every_bad_input_goes_through_ingest_byte_for_byte(make: Callable[..., Running]) -> None:
+    run = make(
+        """
+        [source]
+        topics = ["NAME.in"]
+        event_time = { field = "ts", unit = "ms" }
+        event_id = { field = "n", type = "int" }
+        [topics]
+        duplicates = "NAME.duplicates"
+        """
+        + AGGREGATES
+    )
+    topic = f"{run.pipeline.name}.in"
+    producer = _producer(run)
+    headers = [("trace", b"\x00\xff"), ("empty", b"")]
+    sent: dict[bytes, tuple[bytes | None, str]] = {}
+    numbers = iter(range(10_000))
+    good: list[bytes] = []
+    for name, (value, reason) in BAD.items():
+        key = name.encode()
+        # A bad record that has all else would have an id; that it has none is for one kind only.
+        numbered = _numbered(value, next(numbers)) if value is not None and value.startswith(b'{"ts"') else value
+        sent[key] = (numbered, "missing_field" if name == "missing" else reason)
+        producer.produce(topic, numbered, key, timestamp=NOW, headers=headers)
+        good.append(_numbered(json.dumps(GOOD).encode(), next(numbers)))
+        producer.produce(topic, good[-1], b"\xff\x00", timestamp=NOW, headers=headers)
+    for value in good[:5]:
+        producer.produce(topic, value, None, timestamp=NOW)
+    producer.produce(topic, b"no key", None, timestamp=NOW)
+    producer.flush()
+
+    jobs = run.submit_all(bounded=True)
+
+    for job in jobs.values():
+        assert run.flink.checkpoints(job)["counts"]["restored"] == 0, "no input restarts a job"
+    rejects = run.read(run.pipeline.topics.rejects)
+    assert len(rejects) == len(BAD) + 1
+    for message in rejects:
+        found = dict(message.headers())
+        if message.key() is None:
+            assert message.value() == b"no key"
+            continue
+        value, reason = sent.pop(message.key())
+        assert (message.value(), found["surecount.reason"].decode()) == (value, reason)
+        assert (found["trace"], found["empty"]) == (b"\x00\xff", b"")
+        assert found["surecount.job"].decode() == f"{run.pipeline.name}.ingest"
+        assert _origin(message)[:2] == ("main", topic)
+    assert sent == {}
+    clean = run.read(run.pipeline.topics.clean)
+    assert sorted(m.value() for m in clean) == sorted(good)
+    for message in clean:
+        own = {name: value for name, value in message.headers() if not name.startswith("surecount.")}
+        # Of the copies, the first to arrive stands: with key and headers, or without.
+        assert (message.key(), own) in [(b"\xff\x00", dict(headers)), (None, {})]
+        assert message.timestamp()[1] == NOW
+    duplicates = run.read(f"{run.pipeline.name}.duplicates")
+    assert sorted(m.value() for m in duplicates) == sorted(good[:5])
+    assert len({_origin(m) for m in (*clean, *duplicates, *rejects)}) == 2 * len(BAD) + 6
+    report = audit(run.pipeline, bounded=True)
+    assert report.balanced, report.summary()
+    assert report.ingest is not None
+    counted = sum(json.loads(m.value())["count"] for m in run.read(run.pipeline.topics.results))
+    assert counted == len(good)
+
+
+def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running], stack: Any) -> None:
+    # By another name the stack's own broker is another cluster.
+    west = stack.bootstrap_servers.replace("127.0.0.1", "localhost")
+    run = make(
+        f"""
+        [source]
+        event_time = {{ field = "ts", unit = "ms" }}
+        event_id = ["shop.id", "n"]
+        [[source.pathway]]
+        name = "east"
+        topics = ["NAME.one", "NAME.two"]
+        [[source.pathway]]
+        name = "west"
+        topics = ["NAME.three", "NAME.four"]
+        bootstrap_servers = "{west}"
+        [[source.check]]
+        field = "amount"
+        max = 5
+        """
+        + AGGREGATES.replace('{ field = "shop.id", type = "int" }', '"n"').replace('["customer", "n"]', '["customer"]')
+    )
+    assert run.pipeline.jobs == ("relay.west", "ingest", "aggregate")
+    name = run.pipeline.name
+    producer = _producer(run)
+    for number in range(300):
+        event = {**GOOD, "n": f"{number}", "shop": {**GOOD["shop"], "id": "é"}, "amount": 6 if number == 7 else 5}
+        value = json.dumps(event).encode()
+        for topic in ("one", "two", "three", "four")[: 1 + number % 4]:
+            producer.produce(f"{name}.{topic}", value, b"k", timestamp=NOW + number, headers=[("way", topic.encode())])
+    producer.flush()
+
+    run.submit_all(bounded=True)
+
+    clean = run.read(run.pipeline.topics.clean)
+    numbers = Counter(json.loads(m.value())["n"] for m in clean)
+    assert numbers == Counter(str(n) for n in range(300) if n != 7)
+    for message in clean:
+        pathway, topic, _, _ = _origin(message)
+        assert pathway == ("east" if topic.rpartition(".")[2] in ("one", "two") else "west")
+        assert dict(message.headers())["way"].decode() == topic.rpartition(".")[2]
+        assert message.timestamp()[1] == NOW + int(json.loads(message.value())["n"])
+    rejects = run.read(run.pipeline.topics.rejects)
+    assert {dict(m.headers())["surecount.reason"] for m in rejects} == {b"above_maximum"}
+    assert sorted(_origin(m)[:2] for m in rejects) == sorted(
+        [("east", f"{name}.one"), ("east", f"{name}.two"), ("west", f"{name}.three"), ("west", f"{name}.four")]
+    )
+    report = audit(run.pipeline, bounded=True)
+    assert report.balanced, report.summary()
+
+
+def test_without_an_id_each_record_is_an_event_of_its_own(make: Callable[..., Running]) -> None:
+    run = make(
+        """
+        [source]
+        [[source.pathway]]
+        name = "east"
+        topics = ["NAME.in"]
+        """
+        + AGGREGATES
+    )
+    producer = _producer(run)
+    value = json.dumps(GOOD).encode()
+    topic = f"{run.pipeline.name}.in"
+    for _ in range(10):
+        producer.produce(topic, value, timestamp=NOW)
+    # A mirror that says where a record stood: its copies are known by that.
+    stated = [("surecount.pathway", b"far"), ("surecount.topic", b"t"), ("surecount.partition", b"0")]
+    for offset in (b"1", b"1", b"2"):
+        producer.produce(topic, value, timestamp=NOW, headers=[*stated, ("surecount.offset", offset)])
+    producer.produce(topic, value, timestamp=NOW, headers=[*stated, ("surecount.offset", b"first")])
+    producer.flush()
+    run.submit_all(bounded=True)
+    clean = run.read(run.pipeline.topics.clean)
+    assert len(clean) == 10 + 2 + 1
+    assert {_origin(m)[:2] for m in clean} == {("east", topic)}
+    report = audit(run.pipeline, bounded=True)
+    assert report.balanced, report.summary()
+
+
+def _producer(run: Running) -> Producer:
+    return Producer({**topics.client_config(run.pipeline.kafka), "message.max.bytes": 8 << 20})
+
+
+def _numbered(value: bytes, number: int) -> bytes:
+    """The JSON object with one more member in front."""
+    return b'{"n": %d, ' % number + value[1:]
+
+
+def _origin(message: Message) -> tuple[str, str, int, int]:
+    found = dict(message.headers() or [])
+    pathway, topic, partition, offset = (
+        found[f"surecount.{name}"].decode() for name in ("pathway", "topic", "partition", "offset")
+    )
+    return pathway, topic, int(partition), int(offset)
