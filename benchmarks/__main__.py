@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import latency, state, throughput
+from benchmarks import latency, outage, state, throughput
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 Rate = Annotated[int, typer.Option(help="Events a second.")]
@@ -21,6 +21,17 @@ def latency_command(
 ) -> None:
     """From the watermark passing a window's end to its results being readable."""
     latency.run(rate, seconds, checkpoint)
+
+
+@app.command("outage")
+def outage_command(
+    rate: Rate = 20_000,
+    before: Annotated[int, typer.Option(help="Seconds before the kill.")] = 45,
+    away: Annotated[int, typer.Option(help="Seconds without the cluster.")] = 60,
+    after: Annotated[int, typer.Option(help="Seconds after its return.")] = 75,
+) -> None:
+    """One of two pathways' clusters is killed for a while: gaps in the results, restarts, books."""
+    outage.run(rate, before, away, after)
 
 
 @app.command("state")

@@ -43,21 +43,21 @@ class Stage:
         topics.ensure_outputs(loaded)
         return loaded, file
 
-    def start(self, pipeline: Pipeline, file: Path, *, bounded: bool = False) -> str:
+    def start(self, pipeline: Pipeline, file: Path, job: str = "aggregate", *, bounded: bool = False) -> str:
         """Submit a job; one that is not bounded is waited for until it runs. Returns its id."""
-        job = submit(pipeline, file, self.flink, self.stack.flink_env(), bounded=bounded)
+        job_id = submit(pipeline, file, self.flink, self.stack.flink_env(), job=job, bounded=bounded)
         if not bounded:
-            wait_until_running(self.flink, job)
-        return job
+            wait_until_running(self.flink, job_id)
+        return job_id
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """One broker, a JobManager and a TaskManager with two slots, on free ports."""
+def stage(slots: int = 2) -> Iterator[Stage]:
+    """One broker, a JobManager and a TaskManager, on free ports."""
     folder = Path(tempfile.mkdtemp(prefix="surecount-bench-"))
     stack = Stack(folder / "stack")
     try:
-        cli.start(stack, brokers=1, taskmanagers=1, slots=2, kafka_port=0, flink_port=0)
+        cli.start(stack, brokers=1, taskmanagers=1, slots=slots, kafka_port=0, flink_port=0)
         yield Stage(stack, folder)
     finally:
         stack.down(purge=True)

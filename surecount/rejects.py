@@ -1,61 +1,35 @@
-"""The rejects of a pipeline: reading them, and sending them again to where they came from.
-
-How far each reason is replayed are offsets in the rejects topic that a consumer group of its own has
-committed, in the transactions that send the records. So a replay that was interrupted goes on, and reasons
-that were not chosen can be replayed later.
-"""
+"""The rejects of a pipeline: what stands in its rejects topic."""
 
 from __future__ import annotations
 
+import base64
 import heapq
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from surecount import topics
-from surecount.audit.pacing import Place
-from surecount.audit.reader import TopicReader, offset_of, open_consumer, partition_of
+from surecount.audit.reader import Ranges, TopicReader, offset_of, open_consumer, partition_of
 from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from udfs import reasons, times
-from udfs.records import ORIGIN_HEADERS, REPLAYED_HEADER
+from udfs.spec import MAX_EVENT_TIME_MS
 
 PREFIX = "surecount."
 REASONS = frozenset(value for name, value in vars(reasons).items() if name.isupper())
-ONLY_WHEN_NAMED = {
-    reasons.BEYOND_HORIZON: "only when named: it may be a copy of an event that counts already",
-    reasons.TOMBSTONE: "only when named: there is nothing to mend in it",
-}
 
-_CLEAN_HEADERS = (f"{PREFIX}version", f"{PREFIX}watermark")
-_NO_OFFSET = -1
-_ANY_PARTITION = -1
-
-# A chunk is one transaction.
-_CHUNK_RECORDS = 2_000
-_CHUNK_BYTES = 8 << 20
-_STEP_S = 0.5
-# Below transaction.timeout.ms, so that the client knows before the broker that a transaction has failed.
-_PATIENCE_S = 30.0
-_GRACE_S = 5.0
-
-_DEFAULTS = {
-    "compression.type": "lz4",
-    "linger.ms": 20,
-    # A topic's limit is on whole batches; what is larger than this goes alone.
-    "batch.size": 16 << 10,
-    # A key goes to the partition to which Java's producers send it.
-    "partitioner": "murmur2_random",
-}
+_STALLED_S = 30.0
 
 Headers = tuple[tuple[str, bytes | None], ...]
 OnProgress = Callable[[int, int], None]
 """Gets the offsets that are read, and how many there are to read."""
+
+
+def unheard(_done: int, _total: int) -> None:
+    """Progress that no one looks at."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +47,9 @@ class Reject:
     def of(cls, message: Message) -> Reject:
         """The reject that a record is."""
         headers: Any = message.headers() or ()
-        key, value = message.key(), message.value()
-        assert not isinstance(key, str) and not isinstance(value, str)
-        return cls(partition_of(message), offset_of(message), message.timestamp()[1], key, value, tuple(headers))
+        _, written_ms = message.timestamp()
+        place = partition_of(message), offset_of(message)
+        return cls(*place, written_ms, message.key(), message.value(), tuple(headers))
 
     def said(self, name: str) -> str:
         """The text of the header ``surecount.NAME``; empty where there is none."""
@@ -88,51 +62,104 @@ class Reject:
         return int(text) if text.isascii() and text.isdigit() else None
 
     @property
+    def place(self) -> str:
+        """``PARTITION@OFFSET`` in the rejects topic."""
+        return f"{self.partition}@{self.offset}"
+
+    @property
     def reason(self) -> str:
         """Why it was rejected."""
         return self.said("reason")
 
     @property
     def when(self) -> str:
-        """The record's own Kafka timestamp."""
+        """The record's own Kafka timestamp, as RFC 3339 where it is before the year 10000."""
         ms = self.number("timestamp")
-        return self.said("timestamp") if ms is None else times.to_rfc3339(ms)
+        return self.said("timestamp") if ms is None or ms > MAX_EVENT_TIME_MS else times.to_rfc3339(ms)
 
     @property
     def origin(self) -> str:
-        """``pathway/topic-partition@offset``; without the pathway where there is none."""
+        """``pathway/topic-partition@offset``; only ingest tells the pathway."""
+        pathway = self.said("pathway")
         place = f"{self.said('topic')}-{self.said('partition')}@{self.said('offset')}"
-        return f"{pathway}/{place}" if (pathway := self.said("pathway")) else place
-
-    @property
-    def own_headers(self) -> Headers:
-        """The headers that the record came with."""
-        return tuple(header for header in self.headers if not header[0].startswith(PREFIX))
+        return f"{pathway}/{place}" if pathway else place
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; ``reject`` is where it stands in the rejects topic."""
-        places = {name: self.number(name) for name in ("partition", "offset")}
         return {
-            "reject": f"{self.partition}@{self.offset}",
+            "reject": self.place,
             "when": self.when,
             "job": self.said("job"),
             "version": self.said("version"),
             "pathway": self.said("pathway") or None,
             "topic": self.said("topic"),
-            **places,
+            "partition": self.number("partition"),
+            "offset": self.number("offset"),
             "reason": self.reason,
             "detail": self.said("detail"),
             "key": as_json(self.key),
             "value": as_json(self.value),
-            "headers": {name: as_json(value) for name, value in self.own_headers},
+            "headers": {name: as_json(value) for name, value in self.headers if not name.startswith(PREFIX)},
         }
 
 
 def as_json(data: bytes | None) -> str | dict[str, str] | None:
-    """The text of UTF-8, and ``{"base64": …}`` of other bytes."""
+    """UTF-8 as its text, other bytes as ``{"base64": …}``."""
     if data is None:
         return None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode("ascii")}
+
+
+def newest(
+    pipeline: Pipeline, limit: int, only: Collection[str] = (), on_progress: OnProgress = unheard
+) -> list[Reject]:
+    """The rejects that were written last, the newest last; ``only`` those of some reasons, if any is named."""
+    check_reasons(only)
+    found = (reject for reject in _all(pipeline, on_progress) if not only or reject.reason in only)
+    return heapq.nlargest(limit, found, key=lambda r: (r.written_ms, r.partition, r.offset))[::-1]
+
+
+def count(pipeline: Pipeline, on_progress: OnProgress = unheard) -> Counter[tuple[str, str, str]]:
+    """How many rejects there are by reason, job and pathway."""
+    return Counter((r.reason, r.said("job"), r.said("pathway")) for r in _all(pipeline, on_progress))
+
+
+def check_reasons(named: Iterable[str]) -> None:
+    """Raise SurecountError where one is no reason."""
+    if unknown := [reason for reason in named if reason not in REASONS]:
+        known = ", ".join(sorted(REASONS))
+        raise SurecountError(f"--reason {unknown[0]}: there is no such reason", f"there are: {known}")
+
+
+def _all(pipeline: Pipeline, on_progress: OnProgress) -> Iterator[Reject]:
+    return read(pipeline.kafka, committed_ranges(pipeline), on_progress)
+
+
+def committed_ranges(pipeline: Pipeline) -> Ranges:
+    """Of each partition of the rejects topic the first offset, and the last stable one, behind which
+    transactions are not decided.
+    """
+    places = topics.offsets(pipeline.kafka, [pipeline.topics.rejects])
+    consumer = open_consumer(pipeline.kafka)
+    try:
+        return {
+            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=topics.TIMEOUT_S) for place in places
+        }
+    except KafkaException as error:
+        raise SurecountError(f"offsets of {pipeline.topics.rejects} can't be read: {topics.reason(error)}") from error
+    finally:
+        consumer.close()
+
+
+def read(kafka: Kafka, ranges: Ranges, on_progress: OnProgress) -> Iterator[Reject]:
+    """The rejects in some ranges, those of each partition in order."""
+    total = sum(end - begin for begin, end in ranges.values())
+    # Without clocks no partition waits for another.
+    with TopicReader(kafka, ranges, spread_ms=0, timeout_s=_STALLED_S) as reader:
+        while not reader.done:
+            for run in reader.poll():
+                yield from map(Reject.of, run.messages)
+            on_progress(reader.offsets_read, total)

@@ -1,0 +1,152 @@
+"""Two pathways on two clusters, one of which is killed for a while: do results go on, are the books exact?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, TopicPartition
+from rich.table import Table
+
+from benchmarks.stage import PARTITIONS, Stage, feeding, stage
+from surecount import topics
+from surecount.audit import Report, audit
+from surecount.config import Pipeline
+from surecount.console import err, out
+from surecount.generator.options import Options
+from surecount.local.spec import SUPERVISOR
+from surecount.local.stack import Stack
+from surecount.ops.flink import Flink
+
+IDLE_AFTER_S = 10
+ALLOWED_GAP_S = IDLE_AFTER_S + 10
+_WINDOW_MS = 5_000
+_KEYS = 100
+
+_PIPELINE = f"""
+[source]
+event_time = {{{{ field = "ts", unit = "ms" }}}}
+event_id = "id"
+out_of_orderness = "2 s"
+idle_after = "{IDLE_AFTER_S} s"
+
+[[source.pathway]]
+name = "east"
+topics = ["outage.east"]
+
+[[source.pathway]]
+name = "west"
+topics = ["outage.west"]
+bootstrap_servers = "{{west}}"
+
+[[aggregate]]
+name = "totals"
+key = ["key"]
+sum = ["amount"]
+window = "{_WINDOW_MS} ms"
+
+[checkpoint]
+interval = "5 s"
+"""
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What was seen: events sent on each pathway, the longest time without a result that could be read, restarts
+    by job, and the audit."""
+
+    events: int
+    gap_s: float
+    gap_at_s: float
+    restarts: dict[str, int]
+    report: Report
+
+
+def run(rate: int, before_s: int, away_s: int, after_s: int) -> None:
+    """Print what was seen."""
+    seen = measure(rate, before_s, away_s, after_s)
+    seen.report.print(out)
+    table = Table("events on each", "away s", "longest gap s", "allowed s", "restarts", title=f"outage at {rate:,}/s")
+    restarts = ", ".join(f"{job} {number}" for job, number in seen.restarts.items())
+    gap = f"{seen.gap_s:.1f}, after {seen.gap_at_s:.0f} s"
+    table.add_row(f"{seen.events:,}", str(away_s), gap, str(ALLOWED_GAP_S), restarts)
+    out.print(table)
+
+
+def measure(rate: int, before_s: int, away_s: int, after_s: int) -> Outage:
+    """Send all events on both pathways, the west one's cluster being killed with -9 and started again."""
+    with stage(slots=4) as on, _kafka_only(on) as west:
+        pipeline, file = on.pipeline("outage", _PIPELINE.format(west=west.bootstrap_servers))
+        jobs = {job: on.start(pipeline, file, job) for job in pipeline.jobs}
+        start = time.time_ns() // 1_000_000 // _WINDOW_MS * _WINDOW_MS
+        events = rate * (before_s + away_s + after_s)
+        gaps = _Gaps(pipeline)
+        with ExitStack() as feeders:
+            for pathway in pipeline.pathways:
+                options = Options(
+                    events=events, keys=_KEYS, rate=rate, start_ms=start, partitions=PARTITIONS, pathway=pathway.name
+                )
+                feeder = feeders.enter_context(feeding(pipeline, options))
+            threading.Thread(target=_outage, args=(west, before_s, away_s), daemon=True).start()
+            with err.status(f"{rate:,} events/s on two pathways"):
+                while feeder.is_alive():
+                    gaps.poll()
+        restarts = {job: _restarts(on.flink, job_id) for job, job_id in jobs.items()}
+        gaps.close()
+        with err.status("auditing"):
+            report = audit(pipeline, timeout_s=240)
+    return Outage(events, *gaps.longest, restarts, report)
+
+
+def _restarts(flink: Flink, job_id: str) -> int:
+    return int(flink.checkpoints(job_id)["counts"]["restored"])
+
+
+@contextmanager
+def _kafka_only(on: Stage) -> Iterator[Stack]:
+    west = Stack(on.folder / "west")
+    west.up(flink=False, kafka_port=0)
+    try:
+        yield west
+    finally:
+        west.down(purge=True)
+
+
+def _outage(west: Stack, before_s: int, away_s: int) -> None:
+    """Kill the cluster, with what would start it again, and start it again later on its port."""
+    time.sleep(before_s)
+    port = int(west.bootstrap_servers.rpartition(":")[2])
+    found = west.processes()
+    for name in sorted(found, key=lambda name: name != SUPERVISOR):
+        os.kill(found[name], signal.SIGKILL)
+    time.sleep(away_s)
+    west.up(flink=False, kafka_port=port)
+
+
+class _Gaps:
+    """Reads results as a user would; remembers the longest time without any, and when that was, both in s."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.longest = (0.0, 0.0)
+        self._began = time.monotonic()
+        self._last: float | None = None
+        settings = {"group.id": "outage", "enable.auto.commit": False, "isolation.level": "read_committed"}
+        self._consumer = Consumer({**topics.client_config(pipeline.kafka), **settings})
+        found = topics.offsets(pipeline.kafka, [pipeline.topics.results])
+        self._consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in found])
+
+    def poll(self) -> None:
+        if not self._consumer.consume(10_000, 0.2):
+            return
+        now = time.monotonic()
+        if self._last is not None:
+            self.longest = max(self.longest, (now - self._last, now - self._began))
+        self._last = now
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,352 @@
+"""``surecount rejects replay``: rejects are sent again to where they came from, each once.
+
+How far a reason is replayed, a consumer group of its own has committed: offsets in the rejects topic, in the
+transactions that send the records. So a replay that was interrupted goes on, and what was not chosen can be
+replayed later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from surecount import topics
+from surecount.audit.reader import Ranges
+from surecount.config import Kafka, Pipeline
+from surecount.errors import SurecountError
+from surecount.rejects import PREFIX, OnProgress, Reject, check_reasons, committed_ranges, read, unheard
+from udfs import reasons
+from udfs.records import ORIGIN_HEADERS, REPLAYED_HEADER
+
+ONLY_WHEN_NAMED = {
+    reasons.BEYOND_HORIZON: "only when named: may be a copy of an event that counts already",
+    reasons.TOMBSTONE: "only when named: nothing to mend",
+}
+
+_CLEAN_HEADERS = (f"{PREFIX}version", f"{PREFIX}watermark")
+_BY_KEY = -1
+
+# A chunk is one transaction.
+_CHUNK_RECORDS = 2_000
+_CHUNK_BYTES = 8 << 20
+_STEP_S = 0.5
+# Shorter than transaction.timeout.ms: a broker that times a transaction out shuts its producer out.
+_PATIENCE_S = 30.0
+_GRACE_S = 5.0
+
+_DEFAULTS = {
+    "compression.type": "lz4",
+    "linger.ms": 20,
+    # A topic's limit is on whole batches; a record that is larger than this goes alone.
+    "batch.size": 16 << 10,
+    # A key goes to the partition to which Java's producers send it.
+    "partitioner": "murmur2_random",
+}
+
+Offsets = list[tuple[Any, list[TopicPartition]]]
+"""Offsets to commit, each list with the metadata of its group."""
+
+
+class LeftOutError(Exception):
+    """A reject is not replayed; the text says why."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is sent in place of a reject; the key may decide on the ``partition``."""
+
+    topic: str
+    partition: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, str | bytes | None]]
+
+
+class Targets:
+    """Where the jobs of a pipeline read what they rejected."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._clean = pipeline.topics.clean
+        self._ingest = f"{pipeline.name}.ingest"
+        self._relayed = {p.name: pipeline.relay_topic(p) for p in pipeline.pathways if pipeline.is_relayed(p)}
+        # Relays reject nothing.
+        jobs = [job for job in pipeline.jobs if pipeline.pathway_of(job) is None]
+        self._reads = {f"{pipeline.name}.{job}": pipeline.reads(job)[1] for job in jobs}
+        self.topics = [topic for names in self._reads.values() for topic in names]
+
+    def topic(self, reject: Reject) -> str:
+        """The topic, on the pipeline's own cluster; raises LeftOutError."""
+        job, topic = reject.said("job"), reject.said("topic")
+        if job == self._ingest:
+            topic = self._relayed.get(reject.said("pathway"), topic)
+        if topic not in self._reads.get(job, ()):
+            raise LeftOutError(f"{job or 'a job that is not named'} does not read {topic or 'where it was'} now")
+        return topic
+
+    def record(self, reject: Reject, partitions: Mapping[str, int]) -> Record:
+        """What is to be sent, ``partitions`` being how many each topic has; raises LeftOutError."""
+        topic = self.topic(reject)
+        partition, timestamp_ms = reject.number("partition"), reject.number("timestamp")
+        if partition is None or reject.number("offset") is None:
+            raise LeftOutError("its headers do not say where it was")
+        if not timestamp_ms:  # the client takes 0 for the present
+            raise LeftOutError(f"its Kafka timestamp cannot be sent: {reject.said('timestamp') or 'none'}")
+        kept = (*ORIGIN_HEADERS, *_CLEAN_HEADERS) if topic == self._clean else ORIGIN_HEADERS
+        headers = [(name, value) for name, value in reject.headers if name in kept or not name.startswith(PREFIX)]
+        return Record(
+            topic,
+            partition if partition < partitions[topic] else _BY_KEY,
+            timestamp_ms,
+            reject.key,
+            reject.value,
+            [*headers, (REPLAYED_HEADER, reject.place.encode())],
+        )
+
+
+def check_chosen(reject: Reject, named: Collection[str]) -> None:
+    """Raise LeftOutError where a reject is not of the ``named`` reasons, or of those that have to be named."""
+    if named and reject.reason not in named:
+        raise LeftOutError("not named")
+    if not named and reject.reason in ONLY_WHEN_NAMED:
+        raise LeftOutError(ONLY_WHEN_NAMED[reject.reason])
+
+
+@dataclass
+class Summary:
+    """What was replayed, by reason and topic, and what was left out, by reason and why."""
+
+    dry_run: bool = False
+    replayed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "dry_run": self.dry_run,
+            "replayed": [{"reason": r, "topic": topic, "count": n} for (r, topic), n in sorted(self.replayed.items())],
+            "left_out": [{"reason": r, "why": why, "count": n} for (r, why), n in sorted(self.left_out.items())],
+        }
+
+    def __str__(self) -> str:
+        done = "would be replayed" if self.dry_run else "replayed"
+        lines = [f"{self.replayed.total():,} {done}" if self.replayed else "nothing to replay"]
+        lines += [f"  {n:,} {reason} to {topic}" for (reason, topic), n in sorted(self.replayed.items())]
+        if self.left_out:
+            lines.append(f"{self.left_out.total():,} left out")
+        lines += [f"  {n:,} {reason or 'without reason'}: {why}" for (reason, why), n in sorted(self.left_out.items())]
+        return "\n".join(lines)
+
+
+def replay(
+    pipeline: Pipeline, named: Collection[str] = (), *, dry_run: bool = False, on_progress: OnProgress = unheard
+) -> Summary:
+    """Send the rejects that are there now again, each once, however often this is done or interrupted.
+
+    All reasons but those of ``ONLY_WHEN_NAMED``, or else the ``named`` ones. Raises SurecountError where it
+    ends early; what was replayed until then stays so.
+    """
+    check_reasons(named)
+    targets = Targets(pipeline)
+    partitions = Counter(topic for topic, _ in topics.offsets(pipeline.kafka, targets.topics))
+    summary = Summary(dry_run)
+    try:
+        # First, as it ends what an earlier replay left open.
+        transactions = None if dry_run else _Transactions(pipeline.kafka, pipeline.group_id("replay"))
+        ranges = committed_ranges(pipeline)
+        positions = _Positions(pipeline, ranges, settled=not dry_run)
+        chunk = _Chunk()
+        for reject in read(pipeline.kafka, ranges, on_progress):
+            try:
+                check_chosen(reject, named)
+                record = targets.record(reject, partitions)
+                positions.check(reject)
+            except LeftOutError as left_out:
+                summary.left_out[reject.reason, str(left_out)] += 1
+                continue
+            chunk.add(reject, record)
+            if chunk.is_full:
+                chunk.send(transactions, positions, summary)
+                chunk = _Chunk()
+        chunk.send(transactions, positions, summary)
+    except SurecountError as error:
+        raise SurecountError(
+            f"{error.message}\nat least {summary.replayed.total():,} rejects were replayed before that",
+            "the same command goes on with the rest",
+            exit_code=1,
+        ) from error
+    return summary
+
+
+class _Chunk:
+    """Rejects that are replayed in one transaction."""
+
+    def __init__(self) -> None:
+        self._rejects: list[Reject] = []
+        self._records: list[Record] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._records) >= _CHUNK_RECORDS or self._bytes >= _CHUNK_BYTES
+
+    def add(self, reject: Reject, record: Record) -> None:
+        self._rejects.append(reject)
+        self._records.append(record)
+        self._bytes += len(record.value or b"")
+
+    def send(self, transactions: _Transactions | None, positions: _Positions, summary: Summary) -> None:
+        """Send the records, unless this is a dry run, and count them."""
+        if transactions is not None and self._records:
+            transactions.send(self._records, positions.behind(self._rejects))
+        pairs = zip(self._rejects, self._records, strict=True)
+        summary.replayed.update((reject.reason, record.topic) for reject, record in pairs)
+
+
+class _Positions:
+    """How far each reason is replayed. Where they have to be ``settled``, open transactions are waited for."""
+
+    def __init__(self, pipeline: Pipeline, ranges: Ranges, *, settled: bool) -> None:
+        self._pipeline = pipeline
+        self._isolation = "read_committed" if settled else "read_uncommitted"
+        self._places = [TopicPartition(*place) for place in ranges]
+        self._known: dict[str, tuple[Any, dict[int, int]]] = {}
+
+    def check(self, reject: Reject) -> None:
+        """Raise LeftOutError where the position is behind a reject."""
+        _, offsets = self._of(reject.reason)
+        if reject.offset < offsets.get(reject.partition, 0):
+            raise LeftOutError("was replayed or left out before")
+
+    def behind(self, rejects: Iterable[Reject]) -> Offsets:
+        """The positions behind rejects, as they are to be committed."""
+        ends: dict[str, dict[int, int]] = {}
+        for reject in rejects:
+            ends.setdefault(reject.reason, {})[reject.partition] = reject.offset + 1
+        topic = self._pipeline.topics.rejects
+        return [
+            (self._of(reason)[0], [TopicPartition(topic, *place) for place in offsets.items()])
+            for reason, offsets in ends.items()
+        ]
+
+    def _of(self, reason: str) -> tuple[Any, dict[int, int]]:
+        """The metadata of a reason's group, and the offsets that it had committed."""
+        if reason not in self._known:
+            self._known[reason] = self._ask(self._pipeline.group_id(f"replay.{reason}"))
+        return self._known[reason]
+
+    def _ask(self, group: str) -> tuple[Any, dict[int, int]]:
+        config: dict[str, Any] = {
+            **topics.client_config(self._pipeline.kafka),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": self._isolation,
+        }
+        consumer = Consumer(config, logger=topics.log)
+        try:
+            found = consumer.committed(self._places, timeout=_PATIENCE_S)
+            if failed := next((place.error for place in found if place.error is not None), None):
+                raise KafkaException(failed)
+            return consumer.consumer_group_metadata(), {p.partition: p.offset for p in found if p.offset >= 0}
+        except KafkaException as error:
+            raise SurecountError(f"the position of group {group} can't be read: {topics.reason(error)}") from error
+        finally:
+            consumer.close()
+
+
+class _Transactions:
+    """A transactional producer. What another one of its ``name`` has left open is aborted."""
+
+    def __init__(self, kafka: Kafka, name: str) -> None:
+        self._failure = ""
+        self._began = time.monotonic()
+        config: dict[str, Any] = {
+            **_DEFAULTS,
+            **topics.client_config(kafka),
+            # The topic has a limit of its own.
+            "message.max.bytes": 256 << 20,
+            "enable.idempotence": True,
+            "acks": "all",
+            "transactional.id": name,
+            "delivery.report.only.error": True,
+            "on_delivery": self._on_failure,
+            "error_cb": self._on_error,
+        }
+        try:
+            self._producer = Producer(config, logger=topics.log)
+        except KafkaException as error:
+            raise SurecountError(
+                f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
+            ) from error
+        self._call(self._producer.init_transactions)
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failure = self._failure or f"{error.str()} (topic {message.topic()})"
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._FENCED, KafkaError._FATAL):
+            self._failure = self._failure or f"another replay has taken over, or this one stood still ({error.str()})"
+
+    def send(self, records: Iterable[Record], positions: Offsets) -> None:
+        """Commit records and positions together, or raise SurecountError."""
+        self._began = time.monotonic()
+        producer = self._producer
+        try:
+            self._call(lambda _timeout_s: producer.begin_transaction())
+            for record in records:
+                self._produce(record)
+            while producer.flush(_STEP_S):
+                self._check()
+            for group, offsets in positions:
+                self._call(partial(producer.send_offsets_to_transaction, offsets, group))
+            self._call(producer.commit_transaction)
+        except BaseException:
+            # So that readers need not wait until the broker times the transaction out.
+            with suppress(KafkaException):
+                producer.abort_transaction(_GRACE_S)
+            raise
+
+    def _produce(self, record: Record) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    timestamp=record.timestamp_ms,
+                    headers=record.headers,
+                )
+                return
+            except BufferError:
+                self._producer.poll(_STEP_S)
+                self._check()
+            except KafkaException as error:
+                raise self._error(error) from error
+
+    def _call(self, step: Callable[[float], object]) -> None:
+        """Take a step of a transaction, again and again while it may still succeed."""
+        while True:
+            try:
+                step(_STEP_S)
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise self._error(error) from error
+            self._producer.poll(0)
+            self._check()
+
+    def _check(self) -> None:
+        if self._failure or time.monotonic() >= self._began + _PATIENCE_S:
+            raise SurecountError(self._failure or f"Kafka gave no answer for {_PATIENCE_S:g} s")
+
+    def _error(self, error: KafkaException) -> SurecountError:
+        return SurecountError(self._failure or topics.reason(error))
