@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import latency, outage, state, throughput
+from benchmarks import deduplication, latency, outage, state, throughput
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 Rate = Annotated[int, typer.Option(help="Events a second.")]
@@ -21,6 +21,18 @@ def latency_command(
 ) -> None:
     """From the watermark passing a window's end to its results being readable."""
     latency.run(rate, seconds, checkpoint)
+
+
+@app.command("deduplication")
+def deduplication_command(
+    events: Annotated[int, typer.Option(help="Events; 600,000 to a minute of event time.")] = 10_000_000,
+    duplicates: Annotated[float, typer.Option(help="Fraction of them sent twice.")] = 0.1,
+    rounds: Annotated[int, typer.Option(help="Runs of each, interleaved.")] = 2,
+    alone: Annotated[bool, typer.Option("--alone", help="Without Flink SQL.")] = False,
+    limit: Annotated[int, typer.Option(help="Seconds after which a run is given up.")] = 900,
+) -> None:
+    """Bounded ingest beside Flink SQL's deduplication: time, state, memory."""
+    deduplication.run(events, duplicates, rounds, limit, alone=alone)
 
 
 @app.command("outage")

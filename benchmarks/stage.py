@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+
 from surecount import cli, config, topics
 from surecount.config import Pipeline
+from surecount.errors import SurecountError
 from surecount.generate import generate
 from surecount.generator.options import Options
 from surecount.local.stack import Stack
@@ -49,6 +55,42 @@ class Stage:
         if not bounded:
             wait_until_running(self.flink, job_id)
         return job_id
+
+    def run(self, program: Path, arguments: list[str]) -> str:
+        """Submit another PyFlink program and return its job's id."""
+        environment = self.stack.flink_env()
+        command = [
+            str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
+            "--jobmanager", self.flink.url.removeprefix("http://"), "--python", str(program), *arguments,
+        ]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        found = re.search(r"JobID ([0-9a-f]{32})", done.stdout + done.stderr)
+        if found is None:
+            raise SurecountError(f"Flink refused {program}:\n{(done.stdout + done.stderr)[-2000:]}", exit_code=1)
+        return found[1]
+
+    def elapsed(self, job: str, limit: int, each: Callable[[], None] = lambda: None) -> float:
+        """Flink's own duration of a job in seconds, when it has finished; ``each`` is called now and then.
+
+        One that takes longer than ``limit`` seconds is cancelled, and is an error.
+        """
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            state = self.flink.get(f"/jobs/{job}")
+            if state["state"] == "FINISHED":
+                return float(state["duration"]) / 1000
+            if state["state"] in ("FAILED", "CANCELED", "RESTARTING"):
+                raise SurecountError(f"the job is {state['state']}: {self.flink.cause(job)}", exit_code=1)
+            each()
+            time.sleep(0.3)
+        self.flink.cancel(job)
+        raise SurecountError(f"not finished after {limit} s", exit_code=1)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove topics, so that the next run begins with none and the disk stays free."""
+        admin = AdminClient({"bootstrap.servers": self.stack.bootstrap_servers})
+        for deleted in admin.delete_topics(list(names)).values():
+            deleted.result(timeout=10)
 
 
 @contextmanager

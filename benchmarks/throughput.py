@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
-import subprocess
 import time
 import uuid
 from collections import defaultdict
@@ -16,9 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, Stage, stage
-from surecount import topics
 from surecount.audit import audit
-from surecount.config import Pipeline
 from surecount.console import err, out
 from surecount.errors import SurecountError
 from surecount.generate import generate
@@ -77,7 +73,7 @@ def run(rounds: int, cases: list[Case], peer: Path | None, limit: int) -> None:
 def _ours(on: Stage, case: Case, limit: int) -> float:
     pipeline, file = on.pipeline(f"{case}{uuid.uuid4().hex[:8]}", _PIPELINE.format(case=case))
     with err.status(f"{case}: surecount"):
-        seconds = _elapsed(on, on.start(pipeline, file, bounded=True), limit)
+        seconds = on.elapsed(on.start(pipeline, file, bounded=True), limit)
     with err.status(f"{case}: audit"):
         began = time.monotonic()
         report = audit(pipeline, bounded=True)
@@ -87,7 +83,7 @@ def _ours(on: Stage, case: Case, limit: int) -> float:
         raise SurecountError("the books do not balance", exit_code=1)
     line = f"{case} surecount {seconds:.1f} s; audited at {rate:,.0f} records/s: {report.summary()}"
     out.print(line, soft_wrap=True, highlight=False)
-    _delete(pipeline)
+    on.delete(pipeline.topics.all)
     return seconds
 
 
@@ -97,39 +93,11 @@ def _peer(on: Stage, case: Case, program: Path, limit: int) -> float:
     new = [NewTopic(f"{name}.results", PARTITIONS), NewTopic(f"{name}.rejects", 1)]
     for created in admin.create_topics(new).values():
         created.result(timeout=10)
-    environment = on.stack.flink_env()
-    command = [
-        str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
-        "--jobmanager", on.flink.url.removeprefix("http://"),
-        "--python", str(program),
+    arguments = [
         "--src", f"{case}.events", "--results", f"{name}.results", "--rejects", f"{name}.rejects",
         "--bootstrap", on.stack.bootstrap_servers, "--checkpoints", (on.folder / "peer").as_uri(), "--bounded",
     ]  # fmt: skip
     with err.status(f"{case}: {program.stem}"):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        found = re.search(r"JobID ([0-9a-f]{32})", done.stdout + done.stderr)
-        if found is None:
-            raise SurecountError(f"Flink refused {program}:\n{(done.stdout + done.stderr)[-2000:]}", exit_code=1)
-        seconds = _elapsed(on, found[1], limit)
+        seconds = on.elapsed(on.run(program, arguments), limit)
     out.print(f"{case} {program.stem} {seconds:.1f} s (not audited)")
     return seconds
-
-
-def _elapsed(on: Stage, job: str, limit: int) -> float:
-    """Flink's own duration of a finished job, in seconds; one that takes longer than ``limit`` is cancelled."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        state = on.flink.get(f"/jobs/{job}")
-        if state["state"] == "FINISHED":
-            return float(state["duration"]) / 1000
-        if state["state"] in ("FAILED", "CANCELED", "RESTARTING"):
-            raise SurecountError(f"the job is {state['state']}: {on.flink.cause(job)}", exit_code=1)
-        time.sleep(0.3)
-    on.flink.cancel(job)
-    raise SurecountError(f"not finished after {limit} s", exit_code=1)
-
-
-def _delete(pipeline: Pipeline) -> None:
-    admin = AdminClient({**topics.client_config(pipeline.kafka)})
-    for deleted in admin.delete_topics(list(pipeline.topics.all)).values():
-        deleted.result(timeout=10)

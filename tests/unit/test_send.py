@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -19,20 +20,16 @@ from surecount.send import Options, Summary, default_id, send, write_rest
 
 LARGEST = 1_000
 # Line ends, blanks and bytes that are no UTF-8, often.
-CONTENT = st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b" ", b"\n\n", b"a", b'{"k":1}', b"\xff", b"\0"])).map(
-    b"".join
-)
+PIECES = [b"\n", b"\r\n", b"\r", b" ", b"\n\n", b"a", b'{"k":1}', b"\xff", b"\0"]
+CONTENT = st.lists(st.sampled_from(PIECES)).map(b"".join)
 
 
 @pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
+def pipe() -> Iterator[tuple[Input, BinaryIO]]:
+    """An input that waits, and what feeds it."""
     read, write = os.pipe()
-    yield read, write
-    for fd in (read, write):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
+    with open(read, "rb", buffering=0) as reader, open(write, "wb", buffering=0) as writer:  # noqa: PTH123
+        yield Input("pipe", reader.fileno(), None), writer
 
 
 def records_of(content: bytes) -> list[bytes]:
@@ -98,31 +95,31 @@ def test_chunks_are_bounded_by_bytes_too(tmp_path: Path, monkeypatch: pytest.Mon
     assert [(chunk.end.byte, chunk.end.line) for chunk in found] == [(12, 2), (24, 4), (30, 5)]
 
 
-def test_what_came_is_not_kept_waiting_for_more(pipe: tuple[int, int]) -> None:
-    read, write = pipe
-    found = chunks(
-        Input("pipe", read, None).lines(LARGEST), Position(), key=None, largest=LARGEST, stopped=lambda: False
-    )
-    os.write(write, b"one\ntwo\nhalf")
-    watchdog = threading.Timer(30, os.close, [write])  # so that a failure does not wait without end
+def waiting(source: Input, stop: Callable[[], bool]) -> Iterator[Chunk]:
+    return chunks(source.lines(LARGEST + 1), Position(), key=None, largest=LARGEST, stopped=stop)
+
+
+def test_what_came_is_not_kept_waiting_for_more(pipe: tuple[Input, BinaryIO]) -> None:
+    source, feed = pipe
+    found = waiting(source, lambda: False)
+    feed.write(b"one\ntwo\nhalf")
+    watchdog = threading.Timer(30, feed.close)  # so that a failure does not wait without end
     watchdog.start()
     assert values([next(found)]) == [b"one", b"two"]
-    assert watchdog.is_alive()
     watchdog.cancel()
-    os.write(write, b" done\n")
-    os.close(write)
+    assert not feed.closed
+    feed.write(b" done\n")
+    feed.close()
     assert values(list(found)) == [b"half done"]
 
 
-def test_a_stop_hands_out_what_was_read(pipe: tuple[int, int]) -> None:
-    read, write = pipe
-    os.write(write, b"one\ntwo\n")
-    stop: list[bool] = []
-    found = chunks(
-        Input("pipe", read, None).lines(LARGEST), Position(), key=None, largest=LARGEST, stopped=lambda: bool(stop)
-    )
-    threading.Timer(0.3, stop.append, [True]).start()
-    assert [value for chunk in found for _, value in chunk.records] == [b"one", b"two"]
+def test_a_stop_hands_out_what_was_read(pipe: tuple[Input, BinaryIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_CHUNK_S", 3_600.0)
+    source, feed = pipe
+    feed.write(b"one\ntwo\nhalf")
+    looks = iter([False] * 4)
+    assert values(list(waiting(source, lambda: next(looks, True)))) == [b"one", b"two"]
+    assert not feed.closed
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b""])
@@ -215,38 +212,32 @@ def sent(content: bytes) -> Position:
     return Position().after(content.splitlines(keepends=True))
 
 
-@pytest.fixture(params=["file", "pipe"])
-def whole(request: pytest.FixtureRequest, tmp_path: Path, pipe: tuple[int, int]) -> Any:
-    """Makes an input of some content."""
+@pytest.fixture(params=["file", "stream"])
+def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[bytes], Input]]:
+    """Makes an input of some content; a stream is read where a file is sought."""
+    with ExitStack() as files:
 
-    def make(content: bytes) -> Input:
-        read, write = pipe
-        if request.param == "pipe":
-            os.write(write, content)
-            os.close(write)
-            return Input("pipe", read, None)
-        file = tmp_path / "whole"
-        file.write_bytes(content)
-        fd = os.open(file, os.O_RDONLY)
-        os.dup2(fd, read)
-        os.close(fd)
-        return Input("whole", read, len(content))
+        def make(content: bytes) -> Input:
+            path = tmp_path / "whole"
+            path.write_bytes(content)
+            file = files.enter_context(path.open("rb"))
+            return Input("whole", file.fileno(), len(content) if request.param == "file" else None)
 
-    return make
+        yield make
 
 
-def test_another_input_is_refused(whole: Any) -> None:
+def test_another_input_is_refused(whole: Callable[[bytes], Input]) -> None:
     known = sent(b"one\ntwo\n")
     with pytest.raises(SurecountError, match="its first 8 bytes are not those that were sent"):
         whole(b"one\nTwo\nthree\n").pass_over(Position.parse(known.byte, known.metadata), 0)
 
 
-def test_an_input_that_is_shorter_is_refused(whole: Any) -> None:
+def test_an_input_that_is_shorter_is_refused(whole: Callable[[bytes], Input]) -> None:
     with pytest.raises(SurecountError, match="ends before byte 8"):
         whole(b"one\ntwo").pass_over(sent(b"one\ntwo\n"), 0)
 
 
-def test_only_the_head_is_compared_and_it_is_long(whole: Any) -> None:
+def test_only_the_head_is_compared_and_it_is_long(whole: Callable[[bytes], Input]) -> None:
     known = sent(b"0123456\n" * 9_000)
     assert known.head.size == lines.HEAD_BYTES == 65_536
     source = whole(b"0123456\n" * 8_500 + b"7654321\n" * 501)
@@ -254,23 +245,23 @@ def test_only_the_head_is_compared_and_it_is_long(whole: Any) -> None:
     assert [value for value in source.lines(LARGEST) if value] == [b"7654321\n"]
 
 
-def test_a_last_line_that_has_grown_is_refused(whole: Any) -> None:
+def test_a_last_line_that_has_grown_is_refused(whole: Callable[[bytes], Input]) -> None:
     with pytest.raises(SurecountError, match=r"line 2 was sent when it ended at byte 7, and has grown"):
         whole(b"one\ntwo!\n").pass_over(sent(b"one\ntwo"), 0)
 
 
 @pytest.mark.parametrize("more", [b"", b"\n", b"\r\n", b"\nthree\n"])
-def test_a_last_line_may_get_its_end(whole: Any, more: bytes) -> None:
+def test_a_last_line_may_get_its_end(whole: Callable[[bytes], Input], more: bytes) -> None:
     source = whole(b"one\ntwo" + more)
     assert values(cut(source, source.pass_over(sent(b"one\ntwo"), 0))) == ([b"three"] if b"three" in more else [])
 
 
-def test_a_rest_that_would_leave_a_gap_is_refused(whole: Any) -> None:
+def test_a_rest_that_would_leave_a_gap_is_refused(whole: Callable[[bytes], Input]) -> None:
     with pytest.raises(SurecountError, match="only 4 bytes were sent"):
         whole(b"three\n").pass_over(sent(b"one\n"), 8)
 
 
-def test_the_head_of_a_rest_stays_that_of_the_whole(whole: Any) -> None:
+def test_the_head_of_a_rest_stays_that_of_the_whole(whole: Callable[[bytes], Input]) -> None:
     known = Position.parse(4, sent(b"one\n").metadata)
     start = whole(b"two\n").pass_over(known, 4)
     assert start.after([b"two\n"]).head == known.head

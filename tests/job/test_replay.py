@@ -1,0 +1,253 @@
+"""Rejects that are replayed after a fix: each counts exactly once, whatever is repeated or killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from confluent_kafka import Message, Producer
+from typer.testing import CliRunner
+
+from surecount import topics
+from surecount.commands.rejects import app
+from surecount.local.stack import Stack
+from surecount.ops.bounded import wait_until_running
+from surecount.ops.submit import submit
+from surecount.replay import replay
+from surecount.waiting import wait_until
+from tests.conftest import Running
+from udfs.records import ORIGIN_HEADERS
+
+AGGREGATE = """
+decode = "NAME_own:decode"
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+
+[[aggregate]]
+name = "a"
+key = ["customer"]
+sum = ["amount"]
+window = "1 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+PLAIN = f"""
+[source]
+topics = ["NAME.in"]
+{AGGREGATE}"""
+PATHWAYS = f"""
+[source]
+pathway = [
+    {{ name = "web", topics = ["NAME.in"] }},
+    {{ name = "far", topics = ["NAME.far"], bootstrap_servers = "FAR" }},
+]
+{AGGREGATE}"""
+DECODE = """
+def decode(value):
+    ts, customer, amount = value.decode().split(",")
+    return {"ts": int(ts), "customer": customer, "amount": int(AMOUNT)}
+"""
+OWN_HEADERS = [("trace", b"\x00\xff"), ("empty", b"")]
+COMMAND = [sys.executable, "-c", "from surecount.commands.rejects import app; app()"]
+
+
+def ship(run: Running, amount: str) -> None:
+    """Write the decode function; ``amount`` is how it reads one."""
+    (run.file.parent / f"{run.pipeline.name}_own.py").write_text(DECODE.replace("AMOUNT", amount))
+
+
+def send(run: Running, topic: str, *values: bytes, at_ms: int) -> None:
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    for value in values:
+        producer.produce(f"{run.pipeline.name}.{topic}", value, b"", timestamp=at_ms, headers=OWN_HEADERS)
+    producer.flush()
+
+
+def start(run: Running, job: str, snapshot: str | None = None) -> str:
+    job_id = submit(run.pipeline, run.file, run.flink, run.stack.flink_env(), job=job, snapshot=snapshot)
+    wait_until_running(run.flink, job_id)
+    return job_id
+
+
+def stop(run: Running, job_id: str) -> str:
+    """Cancel a job; the path of its last checkpoint."""
+    run.flink.cancel(job_id)
+    wait_until(lambda: run.flink.state(job_id) == "CANCELED", 60, "the job to end")
+    return str(run.flink.checkpoints(job_id)["latest"]["completed"]["external_path"])
+
+
+def has(run: Running, topic: str, number: int) -> None:
+    """Wait until a topic holds so many committed records."""
+    wait_until(lambda: len(run.read(topic)) >= number, 60, f"{number} records in {topic}", poll_s=0.3)
+
+
+def counted(run: Running) -> dict[str, tuple[int, int]]:
+    """Count and sum by customer."""
+    found: dict[str, tuple[int, int]] = {}
+    for message in run.read(run.pipeline.topics.results) + run.read(run.pipeline.topics.corrections):
+        value = json.loads(message.value())
+        count, total = found.get(value["key"]["customer"], (0, 0))
+        found[value["key"]["customer"]] = count + value["count"], total + value["sum"]["amount"]
+    return found
+
+
+def origins(message: Message) -> dict[str, bytes]:
+    return {name: value for name, value in message.headers() if name in ORIGIN_HEADERS}
+
+
+def test_each_counts_once_after_a_fix(make: Callable[..., Running]) -> None:
+    run = make(PLAIN, partitions=1)
+    raw, rejects = f"{run.pipeline.name}.in", run.pipeline.topics.rejects
+    ship(run, "amount")
+    job = start(run, "aggregate")
+    now = int(time.time() * 1000)
+    bad = [b"%d,ada,5 EUR" % now, b"%d,bob,7 EUR" % now, b"", b"junk"]
+    send(run, "in", b"%d,ada,1" % now, *bad, at_ms=now)
+    has(run, rejects, 4)
+    snapshot = stop(run, job)
+    ship(run, 'amount.removesuffix(" EUR")')
+
+    would_be = replay(run.pipeline, ["decode_failed"], dry_run=True)
+    assert would_be.replayed == {("decode_failed", raw): 4}
+    assert replay(run.pipeline, ["missing_field"]).left_out == {("decode_failed", "not named"): 4}
+    assert len(run.read(raw)) == 5
+    assert replay(run.pipeline).replayed == would_be.replayed
+    again = replay(run.pipeline)
+    assert (again.replayed, again.left_out) == ({}, {("decode_failed", "was replayed or left out before"): 4})
+    replayed = run.read(raw)[5:]
+    assert [message.value() for message in replayed] == bad
+    for message, rejected in zip(replayed, run.read(rejects), strict=True):
+        assert (message.key(), message.timestamp()[1], message.headers()[:2]) == (b"", now, OWN_HEADERS)
+        assert dict(message.headers())["surecount.replayed"] == b"0@%d" % rejected.offset()
+
+    start(run, "aggregate", snapshot)
+    has(run, rejects, 6)  # what is rejected again is a new reject
+    assert replay(run.pipeline).replayed == {("decode_failed", raw): 2}
+    now = int(time.time() * 1000)
+    send(run, "in", b"%d,last,1" % now, at_ms=now)
+
+    def last_is_counted() -> bool:
+        # A beat: the watermark needs newer records to move on.
+        beat = int(time.time() * 1000)
+        send(run, "in", b"%d,beat,1" % beat, at_ms=beat)
+        return "last" in counted(run)
+
+    wait_until(last_is_counted, 60, "the last window's result", poll_s=0.5)
+    found = counted(run)
+    del found["beat"]
+    assert found == {"ada": (2, 6), "bob": (1, 7), "last": (1, 1)}
+
+
+def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[..., Running], stack: Stack) -> None:
+    # The same broker by another name, which makes it another cluster.
+    run = make(PATHWAYS.replace("FAR", stack.bootstrap_servers.replace("127.0.0.1", "localhost")))
+    name, outputs = run.pipeline.name, run.pipeline.topics
+    ship(run, "amount")
+    start(run, "relay.far")
+    job = start(run, "ingest")
+    now = int(time.time() * 1000)
+    sent = {topic: [b"%d,%s,%d" % (now, topic.encode(), i) for i in (1, 2)] for topic in ("in", "far")}
+    bad = {topic: [b"%d,%s,%d EUR" % (now, topic.encode(), i) for i in (3, 4)] for topic in ("in", "far")}
+    for topic in ("in", "far"):
+        send(run, topic, *sent[topic], *bad[topic], at_ms=now)
+    has(run, outputs.rejects, 4)
+    snapshot = stop(run, job)
+    ship(run, 'amount.removesuffix(" EUR")')
+
+    targets = {("decode_failed", f"{name}.in"): 2, ("decode_failed", f"{name}.pathway.far"): 2}
+    assert replay(run.pipeline).replayed == targets
+    assert replay(run.pipeline).replayed == {}
+    start(run, "ingest", snapshot)
+    has(run, outputs.clean, 8)
+    for topic in ("in", "far"):
+        last = b"%d,last %s,1" % (now, topic.encode())
+        send(run, topic, last, at_ms=now)
+        sent[topic].append(last)
+    has(run, outputs.clean, 10)
+
+    found = run.read(outputs.clean)
+    assert Counter(message.value() for message in found) == dict.fromkeys(
+        [value for values in (*sent.values(), *bad.values()) for value in values], 1
+    )
+    rejected = {message.value(): message for message in run.read(outputs.rejects)}
+    for message in found:
+        headers = dict(message.headers())
+        assert message.timestamp()[1] == now
+        assert [header for header in message.headers() if header in OWN_HEADERS] == OWN_HEADERS
+        assert ("surecount.replayed" in headers) == (message.value() in rejected)
+        if message.value() in bad["far"]:
+            assert origins(message) == origins(rejected[message.value()])
+
+
+def written(run: Running, topic: str) -> int:
+    """How far a topic is written, transactions not regarded."""
+    return sum(end for _, end in topics.offsets(run.pipeline.kafka, [topic]).values())
+
+
+def fill(run: Running, number: int) -> list[bytes]:
+    """Write rejects of three reasons in turn, as a job would; their values."""
+    values = [b"%d" % i for i in range(number)]
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    for i, value in enumerate(values):
+        stated = {
+            "topic": f"{run.pipeline.name}.in", "partition": i % 2, "offset": i, "timestamp": 1_000 + i,
+            "reason": ("empty", "not_json", "tombstone")[i % 3], "detail": "\x1b[31m",
+            "job": f"{run.pipeline.name}.aggregate", "version": "1.0",
+        }  # fmt: skip
+        headers = [(f"surecount.{name}", str(what).encode()) for name, what in stated.items()]
+        producer.produce(run.pipeline.topics.rejects, value, b"\xff", headers=headers)
+    producer.flush()
+    return values
+
+
+def test_a_replay_that_is_killed_goes_on(make: Callable[..., Running]) -> None:
+    run = make(PLAIN)
+    raw = f"{run.pipeline.name}.in"
+    values = fill(run, 20_000)
+    slow = run.file.with_name("slow.toml")
+    # A request for each record, one after the other: so there is time for a kill.
+    properties = '[kafka.properties]\n"batch.num.messages" = "1"\n"max.in.flight" = "1"\n'
+    slow.write_text(run.file.read_text() + properties)
+    for _ in range(2):
+        enough = written(run, raw) + 3_000
+        with subprocess.Popen([*COMMAND, "replay", str(slow)]) as process:
+            try:
+                wait_until(lambda: written(run, raw) > enough, 60, "some to be replayed", poll_s=0.01)  # noqa: B023
+            finally:
+                process.kill()
+    replayed = len(run.read(raw))
+    assert 0 < replayed < 13_334
+    assert replay(run.pipeline).replayed.total() == 13_334 - replayed
+    assert replay(run.pipeline).replayed == {}
+    assert replay(run.pipeline, ["tombstone", "empty"]).replayed == {("tombstone", raw): 6_666}
+    assert Counter(message.value() for message in run.read(raw)) == dict.fromkeys(values, 1)
+
+
+def test_rejects_are_listed_and_counted(make: Callable[..., Running]) -> None:
+    run = make(PLAIN)
+    job = f"{run.pipeline.name}.aggregate"
+
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(app, [arguments[0], str(run.file), *arguments[1:]], catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.stdout
+
+    assert said("list") == said("count") == "no rejects\n"
+    assert said("replay") == "nothing to replay\n"
+    fill(run, 30)
+    found = [json.loads(line) for line in said("list", "--json", "--limit", "2", "--reason", "empty").splitlines()]
+    assert [(reject["value"], reject["key"], reject["when"]) for reject in found] == [
+        ("24", {"base64": "/w=="}, "1970-01-01T00:00:01.024Z"),
+        ("27", {"base64": "/w=="}, "1970-01-01T00:00:01.027Z"),
+    ]
+    assert "\x1b" not in said("list")
+    assert said("list").count("1970-01-01") == 20
+    counts = json.loads(said("count", "--json"))
+    assert (counts["total"], counts["by_reason"]) == (30, {"empty": 10, "not_json": 10, "tombstone": 10})
+    assert counts["rejects"][0] == {"reason": "empty", "job": job, "pathway": "", "count": 10}
+    assert json.loads(said("replay", "--dry-run", "--json"))["replayed"][0]["count"] == 10
