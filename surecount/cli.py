@@ -22,6 +22,8 @@ from surecount import __version__, config, templates, topics
 from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
+from surecount.commands import rejects
+from surecount.commands.send import send
 from surecount.config import Pipeline, parse_duration
 from surecount.console import (
     AsJson,
@@ -231,6 +233,10 @@ def generate(
         raise typer.Exit(130)
 
 
+app.command()(send)
+app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
+
+
 @app.command()
 def submit(
     pipeline: PipelineFile,
@@ -311,7 +317,7 @@ def watch(
 ) -> None:
     """A live view: windows closing, rates, checkpoints, restarts."""
     loaded = config.load(pipeline)
-    with Watch(loaded, Flink(flink_url(directory, flink)), job_name(loaded)) as view:
+    with Watch(loaded, Flink(flink_url(directory, flink))) as view:
         show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
 
 

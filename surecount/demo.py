@@ -20,7 +20,7 @@ from surecount.local.layout import PROJECT
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink
-from surecount.ops.submit import job_name, submit
+from surecount.ops.submit import submit
 from surecount.watch import Watch
 
 RATE = 5_000
@@ -81,7 +81,7 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
             _kill_taskmanager(stack)
         return feeder.is_alive()
 
-    with Watch(pipeline, flink, job_name(pipeline)) as view:
+    with Watch(pipeline, flink) as view:
         feeder.start()
         cli.show(view, go_on)
     if failures:

@@ -30,7 +30,7 @@ _STEP_S = 0.5
 # https://github.com/confluentinc/librdkafka/issues/5456
 _STUCK_S = 10.0
 # How long a transaction that has to end may take to be committed, or aborted.
-_GRACE_S = 5.0
+_GRACE_S = 3.0
 _ASK_S = 30.0
 # The client's patience ends first: a broker that times a transaction out shuts its producer out.
 _BROKER_PATIENCE_MS = 30_000

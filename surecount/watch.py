@@ -1,4 +1,4 @@
-"""A live view of a pipeline: its job, its checkpoints, and windows as they close."""
+"""A live view of a pipeline: its jobs, their checkpoints, and windows as they close."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from rich.text import Text
 from surecount import topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.flink import Flink, Job
+from surecount.ops.flink import Flink
+from surecount.ops.submit import job_name
 
 _SHOWN_WINDOWS = 8
 
@@ -47,15 +48,14 @@ class ClosedWindows:
 
 
 class Watch:
-    """Looks at one pipeline's job and topics; use as a context manager."""
+    """Looks at one pipeline's jobs and topics; use as a context manager."""
 
-    def __init__(self, pipeline: Pipeline, flink: Flink, job_name: str) -> None:
+    def __init__(self, pipeline: Pipeline, flink: Flink) -> None:
         self._pipeline = pipeline
         self._flink = flink
-        self._job_name = job_name
         self._closed = ClosedWindows()
         self._counts = {"corrections": 0, "rejects": 0}
-        self._progress: deque[tuple[float, int]] = deque(maxlen=6)
+        self._progress: dict[str, deque[tuple[float, int]]] = {}
         self._consumer = Consumer(
             {
                 **topics.client_config(pipeline.kafka),
@@ -99,32 +99,45 @@ class Watch:
     def view(self) -> RenderableType:
         """What is known now, to be shown."""
         try:
-            job = self._flink.running(self._job_name)
-            state = self._job(job) if job else Text(f"{self._job_name}: not running", style="yellow")
+            state: RenderableType = self._jobs()
         except SurecountError as error:  # a JobManager that restarts is worth watching
             state = Text(error.message, style="yellow")
-        return Group(state, self._windows())
-
-    def _job(self, job: Job) -> RenderableType:
-        read = sum(v["metrics"]["read-records"] for v in self._flink.vertices(job.id)[:1])
-        self._progress.append((time.monotonic(), read))
-        (t0, n0), (t1, n1) = self._progress[0], self._progress[-1]
-        rate = max(0, n1 - n0) / (t1 - t0) if t1 > t0 else 0
-        found = self._flink.checkpoints(job.id)
-        last = found["latest"]["completed"]
-        restarts = found["counts"]["restored"]
-        style = "green" if job.state == "RUNNING" else "yellow"
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row("job", Text(f"{job.name} {job.state}", style=style), f"{restarts} restarts")
-        grid.add_row("read", f"{read:,} records since the last restart", f"{rate:,.0f}/s")
-        checkpoint = "none yet"
-        if last:
-            age = time.time() - last["latest_ack_timestamp"] / 1000
-            checkpoint = f"{found['counts']['completed']}, the last {age:.0f} s ago, {last['state_size']:,} bytes"
-        grid.add_row("checkpoints", checkpoint, "")
         counts = self._counts
-        grid.add_row("seen here", f"{counts['corrections']:,} corrections, {counts['rejects']:,} rejects", "")
-        return grid
+        seen = Text(f"seen here: {counts['corrections']:,} corrections, {counts['rejects']:,} rejects")
+        return Group(state, seen, self._windows())
+
+    def _jobs(self) -> RenderableType:
+        table = Table("job", "state")
+        for column in (
+            "read since its last restart",
+            "/s",
+            "checkpoints",
+            "the last, s ago",
+            "state, bytes",
+            "restarts",
+        ):
+            table.add_column(column, justify="right")
+        for name in self._pipeline.jobs:
+            job = self._flink.running(job_name(self._pipeline, name))
+            if job is None:
+                table.add_row(name, Text("not running", style="yellow"))
+                continue
+            read = sum(v["metrics"]["read-records"] for v in self._flink.vertices(job.id)[:1])
+            found = self._flink.checkpoints(job.id)
+            last = found["latest"]["completed"]
+            age = f"{time.time() - last['latest_ack_timestamp'] / 1000:.0f}" if last else ""
+            size = f"{last['state_size']:,}" if last else ""
+            state = Text(job.state, style="green" if job.state == "RUNNING" else "yellow")
+            counts = found["counts"]
+            rate = f"{self._rate(name, read):,.0f}"
+            table.add_row(name, state, f"{read:,}", rate, str(counts["completed"]), age, size, str(counts["restored"]))
+        return table
+
+    def _rate(self, job: str, read: int) -> float:
+        progress = self._progress.setdefault(job, deque(maxlen=6))
+        progress.append((time.monotonic(), read))
+        (t0, n0), (t1, n1) = progress[0], progress[-1]
+        return max(0, n1 - n0) / (t1 - t0) if t1 > t0 else 0
 
     def _windows(self) -> RenderableType:
         table = Table("aggregate", "window", title="windows that closed", title_justify="left")
