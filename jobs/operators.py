@@ -253,13 +253,11 @@ def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
     pathways = [pathway for pathway, _ in found.places]
     topics = [topic for _, topic in found.places]
     for at in range(0, found.batch.num_rows, results.PACK_RECORDS):
-        part = found.batch.slice(at, results.PACK_RECORDS)
-        column = {name: part.column(name).to_pylist() for name in ("key", "value", "place", "partition", "offset")}
+        part = found.slice(at, results.PACK_RECORDS)
         headers = None
-        if part.column("headers").null_count < part.num_rows:
-            headers = [dict(given or ()) for given in part.column("headers").to_pylist()]
-        times, kafka_ms = part.column("time").to_pylist(), part.column("kafka_ms").to_pylist()
-        yield Row(
-            kind, watermark, column["key"], column["value"], headers, pathways, topics, column["place"],
-            column["partition"], column["offset"], kafka_ms, times,
-        )  # fmt: skip
+        if part.batch.column("headers").null_count < part.batch.num_rows:
+            headers = [dict(given or ()) for given in part.batch.column("headers").to_pylist()]
+        keys, values, place, partition, offset, kafka_ms, times = (
+            part.column(name).tolist() for name in ("key", "value", "place", "partition", "offset", "kafka_ms", "time")
+        )
+        yield Row(kind, watermark, keys, values, headers, pathways, topics, place, partition, offset, kafka_ms, times)

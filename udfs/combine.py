@@ -19,6 +19,7 @@ import pyarrow as pa
 from udfs import partials
 from udfs.decode import Columns
 from udfs.spec import Aggregate, Spec
+from udfs.tables import to_list
 
 _FRAME = struct.Struct("<HqI")  # length of the name, window start, length of the partial
 
@@ -65,7 +66,7 @@ def bucket_of(keys: list[pa.Array], buckets: int) -> npt.NDArray[np.int64]:
     """The bucket of each key: CRC-32 over its columns, strings as UTF-8, integers as decimal text."""
     hashes: list[int] | None = None
     for column in keys:
-        data = column.cast(pa.string()).cast(pa.binary()).to_pylist()
+        data = to_list(column.cast(pa.string()).cast(pa.binary()))
         hashes = list(map(crc32, data, hashes) if hashes is not None else map(crc32, data))
     return np.asarray(hashes, np.int64) % buckets
 

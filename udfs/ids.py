@@ -14,13 +14,14 @@ import pyarrow as pa
 from xxhash import xxh3_128_digest
 
 from udfs.id_log import Ids
+from udfs.tables import to_list
 
 assert sys.byteorder == "little", "ids are kept as little-endian words"
 
 
 def of_fields(columns: Sequence[pa.Array]) -> Ids:
     """The ids of records by their id fields: string or int64, without nulls; at least one."""
-    parts = [column.cast(pa.string()).cast(pa.binary()).to_pylist() for column in columns]
+    parts = [to_list(column.cast(pa.string()).cast(pa.binary())) for column in columns]
     if len(parts) == 1:
         return _hashed(parts[0])
     return _hashed(b"".join(b"%d:%b" % (len(part), part) for part in row) for row in zip(*parts, strict=True))

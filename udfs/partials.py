@@ -19,6 +19,7 @@ from udfs.decode import WIDE, decimal128_words
 from udfs.numbers import Int64s
 from udfs.spec import Aggregate
 from udfs.store import UnknownVersionError
+from udfs.tables import to_list
 
 VERSION = 1
 _HEADER = struct.Struct("<BxxxI")  # eight bytes, so that what follows is aligned for Arrow
@@ -100,7 +101,7 @@ def _concat(arrays: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     for array in arrays:
         flat += array.chunks if isinstance(array, pa.ChunkedArray) else [array]
     if len({array.type for array in flat}) > 1:
-        flat = [a if a.type == pa.binary() else _binary(a.to_pylist()) for a in flat]
+        flat = [a if a.type == pa.binary() else _binary(to_list(a)) for a in flat]
     return flat[0] if len(flat) == 1 else pa.concat_arrays(flat)
 
 
@@ -112,7 +113,7 @@ def _join(parts: list[pa.ChunkedArray]) -> pa.Array:
     """Limb sums as int64 where each fits, else as wide."""
     if len(parts) == 1:
         return parts[0]
-    totals = [numbers.join_limbs(list(row)) for row in zip(*(part.to_pylist() for part in parts), strict=True)]
+    totals = [numbers.join_limbs(list(row)) for row in zip(*map(to_list, parts), strict=True)]
     return _narrowest(totals)
 
 
@@ -128,7 +129,7 @@ def _add_shifted(column: pa.ChunkedArray, rows: pa.ChunkedArray) -> pa.Array:
     if column.type == pa.float64():
         units = float_units(column.to_numpy())
     else:
-        units = [numbers.from_bytes(value) for value in column.to_pylist()]
+        units = [numbers.from_bytes(value) for value in to_list(column)]
     return _binary([sum(units[row] for row in group) for group in rows.to_pylist()])
 
 
@@ -143,8 +144,6 @@ def sums(partial: pa.RecordBatch, aggregate: Aggregate) -> list[list[int]]:
     """Each sum column as Python integers."""
     columns = [partial.column(f"s{i}") for i in range(len(aggregate.sums))]
     return [
-        [numbers.from_bytes(value) for value in column.to_pylist()]
-        if column.type == pa.binary()
-        else column.to_pylist()
+        [numbers.from_bytes(value) for value in to_list(column)] if column.type == pa.binary() else to_list(column)
         for column in columns
     ]

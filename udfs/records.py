@@ -103,8 +103,12 @@ class Records:
         words = np.frombuffer(column.buffers()[1], "<u8")
         return words.reshape(-1, 2)[column.offset : column.offset + len(column)]
 
+    def slice(self, start: int, length: int) -> Records:
+        """So many from there on, or fewer at the end."""
+        return Records(self.batch.slice(start, length), self.places)
+
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A column without nulls."""
+        """A column; of objects, which may be None, where it is of bytes."""
         values: npt.NDArray[Any] = self.batch.column(name).to_numpy(zero_copy_only=False)
         return values
 
@@ -133,20 +137,25 @@ def by_bucket(
         [
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(identities.tobytes())]),
             pa.array(columns.time_ms[in_order]),
-            pa.array([arrived.keys[row] for row in rows], pa.binary()),
-            pa.array([arrived.values[row] for row in rows], pa.binary()),
-            pa.array(headers, _HEADERS),
+            pa.array(_of(arrived.keys, rows), pa.binary()),
+            pa.array(_of(arrived.values, rows), pa.binary()),
+            pa.array(headers, _HEADERS) if any(headers) else pa.nulls(len(rows), _HEADERS),
             pa.array(place, pa.int32()),
             pa.array(partition, pa.int32()),
             pa.array(offset, pa.int64()),
             pa.array(arrived.kafka_ms[rows]),
-            pa.array([REPLAYED_HEADER in (arrived.headers[row] or ()) for row in rows]),
+            pa.array([given is not None and any(n == REPLAYED_HEADER for n, _ in given) for given in headers]),
         ],
         schema=_SCHEMA,
     ).take(pa.array(order))
     edges = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
     for first, last in pairwise(edges):
         yield int(bucket[order[first]]), Records(whole.slice(first, last - first), places)
+
+
+def _of(values: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:
+    """Those of some rows, in order; most often of all."""
+    return values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
 
 
 def _places(

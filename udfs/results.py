@@ -14,6 +14,7 @@ import orjson
 
 from udfs import numbers, partials, times
 from udfs.spec import Field
+from udfs.tables import to_list
 from udfs.window_log import Merged
 
 PACK_RECORDS = 2000
@@ -47,7 +48,7 @@ def packs(merged: Merged) -> Iterator[Pack]:
     key_tail = f',"start":"{start}"}}'
     middle = f',"start":"{start}","end":"{end}","count":'
     tail = "}" if merged.late_by_ms is None else f',"late_by_ms":{merged.late_by_ms}}}'
-    counts = merged.partial.column("count").to_pylist()
+    counts = to_list(merged.partial.column("count"))
     lines = [
         f'{key}\t{count},"sum":{total}' for key, count, total in zip(_keys(merged), counts, _sums(merged), strict=True)
     ]
@@ -59,7 +60,7 @@ def _keys(merged: Merged) -> Iterator[str]:
     return _objects(
         [field.path for field in merged.aggregate.key],
         [
-            [orjson.dumps(value).decode() for value in merged.partial.column(f"k{i}").to_pylist()]
+            [orjson.dumps(value).decode() for value in to_list(merged.partial.column(f"k{i}"))]
             for i in range(len(merged.aggregate.key))
         ],
         merged.partial.num_rows,
