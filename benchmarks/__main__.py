@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import deduplication, latency, outage, state, throughput
+from surecount.console import run
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 Rate = Annotated[int, typer.Option(help="Events a second.")]
@@ -76,4 +77,4 @@ def throughput_command(
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

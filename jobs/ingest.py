@@ -57,7 +57,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     outputs = t.create_statement_set()
     outputs.add_insert("rejects", t.sql_query(_rejects(pipeline)))
     for kind in copies:
-        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, "TO_TIMESTAMP_LTZ(kafka_times[i], 3)")))
+        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, "TO_TIMESTAMP_LTZ(kafka_ms, 3)")))
     outputs.attach_as_datastream()
 
 
@@ -103,10 +103,10 @@ def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
 
 
 _ORIGIN = {
-    "pathway": "pathways[places[i] + 1]",
-    "topic": "topics[places[i] + 1]",
-    "partition": "CAST(partitions[i] AS STRING)",
-    "offset": "CAST(offsets[i] AS STRING)",
+    "pathway": "pathway",
+    "topic": "topic",
+    "partition": "CAST(partition_ AS STRING)",
+    "offset": "CAST(offset_ AS STRING)",
 }
 
 _COPY_HEADERS = tables.header_map(
@@ -118,14 +118,12 @@ _COPY_HEADERS = tables.header_map(
 )
 
 
-def _unpack(kind: str, headers: str, *further: str) -> str:
-    """The records of packs of a kind: key, value, headers, and what else is asked for."""
-    columns = ", ".join(
-        ["ks[i]", "v", f"CASE WHEN hs IS NULL THEN {headers} ELSE MAP_UNION(hs[i], {headers}) END", *further]
-    )
+def _unpack(kind: str, added: str, *further: str) -> str:
+    """The records of packs of a kind: key, value, headers with those ``added``, and what else is asked for."""
+    headers = f"CASE WHEN headers IS NULL THEN {added} ELSE MAP_UNION(headers, {added}) END"
     return f"""
-        SELECT {columns}
-        FROM admitted CROSS JOIN UNNEST(vs) WITH ORDINALITY AS pack (v, i)
+        SELECT {", ".join(["k", "v", headers, *further])}
+        FROM admitted CROSS JOIN UNNEST(records) AS pack (k, v, headers, partition_, offset_, kafka_ms, event_ms)
         WHERE kind = '{kind}'"""
 
 
@@ -140,8 +138,8 @@ def _rejects(pipeline: Pipeline) -> str:
         job,
         **_ORIGIN,
         reason=tables.quote(reasons.BEYOND_HORIZON),
-        timestamp="CAST(kafka_times[i] AS STRING)",
-        detail="CONCAT('event time ', CAST(event_times[i] AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
+        timestamp="CAST(kafka_ms AS STRING)",
+        detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
     return f"""
         SELECT k, v, MAP_UNION(headers, {undecoded}) FROM decoded WHERE rejected IS NOT NULL

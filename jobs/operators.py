@@ -30,35 +30,21 @@ _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 DECODED = "ROW<pieces BYTES, rejected STRING>"
 SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), _BYTES])
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
-ADMITTED = Types.ROW_NAMED(
+_RECORD = Types.ROW_NAMED(
+    ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
     [
-        "kind",
-        "watermark_ms",
-        "ks",
-        "vs",
-        "hs",
-        "pathways",
-        "topics",
-        "places",
-        "partitions",
-        "offsets",
-        "kafka_times",
-        "event_times",
-    ],
-    [
-        Types.STRING(),
+        _BYTES,
+        _BYTES,
+        Types.MAP(Types.STRING(), _BYTES),
+        Types.INT(),
         Types.LONG(),
-        Types.OBJECT_ARRAY(_BYTES),
-        Types.OBJECT_ARRAY(_BYTES),
-        Types.OBJECT_ARRAY(Types.MAP(Types.STRING(), _BYTES)),
-        Types.OBJECT_ARRAY(Types.STRING()),
-        Types.OBJECT_ARRAY(Types.STRING()),
-        Types.PRIMITIVE_ARRAY(Types.INT()),
-        Types.PRIMITIVE_ARRAY(Types.INT()),
-        Types.PRIMITIVE_ARRAY(Types.LONG()),
-        Types.PRIMITIVE_ARRAY(Types.LONG()),
-        Types.PRIMITIVE_ARRAY(Types.LONG()),
+        Types.LONG(),
+        Types.LONG(),
     ],
+)
+ADMITTED = Types.ROW_NAMED(
+    ["kind", "watermark_ms", "pathway", "topic", "records"],
+    [Types.STRING(), Types.LONG(), Types.STRING(), Types.STRING(), Types.OBJECT_ARRAY(_RECORD)],
 )
 
 
@@ -240,24 +226,22 @@ class Deduplicate(_BucketState):
                 yield from _packs(DUPLICATE, duplicates, watermark)
 
     def _count(self, duplicates: Records) -> None:
-        for place, number in enumerate(np.bincount(duplicates.column("place")).tolist()):
-            if number:
-                pathway = duplicates.places[place][0]
-                if pathway not in self._counters:
-                    group = self._metrics.add_group("pathway", pathway)
-                    self._counters[pathway] = group.counter("duplicates")
-                self._counters[pathway].inc(number)
+        for (pathway, _), found in duplicates.by_place():
+            if pathway not in self._counters:
+                group = self._metrics.add_group("pathway", pathway)
+                self._counters[pathway] = group.counter("duplicates")
+            self._counters[pathway].inc(found.batch.num_rows)
 
 
 def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
-    pathways = [pathway for pathway, _ in found.places]
-    topics = [topic for _, topic in found.places]
-    for at in range(0, found.batch.num_rows, results.PACK_RECORDS):
-        part = found.slice(at, results.PACK_RECORDS)
-        headers = None
-        if part.batch.column("headers").null_count < part.batch.num_rows:
-            headers = [dict(given or ()) for given in part.batch.column("headers").to_pylist()]
-        keys, values, place, partition, offset, kafka_ms, times = (
-            part.column(name).tolist() for name in ("key", "value", "place", "partition", "offset", "kafka_ms", "time")
-        )
-        yield Row(kind, watermark, keys, values, headers, pathways, topics, place, partition, offset, kafka_ms, times)
+    """Records of one topic to a row, as an array of rows.
+
+    Not as several arrays: Flink copies an array whenever it takes an element, and a row of an array once.
+    """
+    for (pathway, topic), of_topic in found.by_place():
+        for at in range(0, of_topic.batch.num_rows, results.PACK_RECORDS):
+            part = of_topic.slice(at, results.PACK_RECORDS)
+            columns = (part.column(name).tolist() for name in ("key", "value"))
+            numbers = (part.column(name).tolist() for name in ("partition", "offset", "kafka_ms", "time"))
+            rows = [Row(*row) for row in zip(*columns, part.headers(), *numbers, strict=True)]
+            yield Row(kind, watermark, pathway, topic, rows)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +32,7 @@ from surecount.console import (
     out,
     print_json,
     progress,
+    run,
 )
 from surecount.errors import SurecountError
 from surecount.generate import generate as run_generate
@@ -57,24 +55,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line, errors as one clear text on standard error."""
-    stopped_by: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        stopped_by.append(number)
-        raise KeyboardInterrupt  # so that what was started is stopped before the end
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        app(standalone_mode=True)
-    except BaseException as error:
-        if stopped_by:  # Kafka's client, for one, makes a TypeError of an interrupt that meets its constructor.
-            err.print("interrupted")
-            sys.exit(128 + stopped_by[0])
-        if not isinstance(error, SurecountError):
-            raise
-        err.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(error.exit_code)
+    run(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from surecount.errors import SurecountError
 from surecount.local.stack import Stack
 
 out = Console()
@@ -28,6 +31,28 @@ FlinkUrl = Annotated[
     str | None,
     typer.Option("--flink", metavar="URL", help="A cluster's REST address; default: the local stack's."),
 ]
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line, errors as one clear text on standard error, signals as interrupts that clean up."""
+    stopped_by: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt  # so that what was started is stopped before the end
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        app(standalone_mode=True)
+    except BaseException as error:
+        if stopped_by:  # Kafka's client, for one, makes a TypeError of an interrupt that meets its constructor.
+            err.print("interrupted")
+            sys.exit(128 + stopped_by[0])
+        if not isinstance(error, SurecountError):
+            raise
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
 
 
 class Bar:

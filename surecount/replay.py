@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from surecount import topics
 from surecount.audit.reader import Ranges
 from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from surecount.rejects import PREFIX, OnProgress, Reject, check_reasons, committed_ranges, read, unheard
+from surecount.waiting import wait_until
 from udfs import reasons
 from udfs.records import ORIGIN_HEADERS, REPLAYED_HEADER
 
@@ -38,7 +39,7 @@ _CHUNK_RECORDS = 2_000
 _CHUNK_BYTES = 8 << 20
 _STEP_S = 0.5
 # Shorter than transaction.timeout.ms: a broker that times a transaction out shuts its producer out.
-_PATIENCE_S = 30.0
+_PATIENCE_S = 50.0
 _GRACE_S = 5.0
 
 _DEFAULTS = {
@@ -48,6 +49,8 @@ _DEFAULTS = {
     "batch.size": 16 << 10,
     # A key goes to the partition to which Java's producers send it.
     "partitioner": "murmur2_random",
+    # When all brokers were away, sending offsets would else never end (librdkafka#5511).
+    "metadata.recovery.strategy": "none",
 }
 
 Offsets = list[tuple[Any, list[TopicPartition]]]
@@ -179,7 +182,7 @@ def replay(
     except SurecountError as error:
         raise SurecountError(
             f"{error.message}\nat least {summary.replayed.total():,} rejects were replayed before that",
-            "the same command goes on with the rest",
+            "when that is mended, the same command goes on with the rest",
             exit_code=1,
         ) from error
     return summary
@@ -250,23 +253,32 @@ class _Positions:
             "isolation.level": self._isolation,
         }
         consumer = Consumer(config, logger=topics.log)
+        failure: list[str] = []
+
+        def committed() -> list[TopicPartition]:
+            try:
+                found = consumer.committed(self._places, timeout=topics.TIMEOUT_S)
+            except KafkaException as error:  # of a coordinator that moves, for one
+                failure[:] = [topics.reason(error)]
+                return []
+            failure[:] = [place.error.str() for place in found if place.error is not None]
+            return [] if failure else found
+
         try:
-            found = consumer.committed(self._places, timeout=_PATIENCE_S)
-            if failed := next((place.error for place in found if place.error is not None), None):
-                raise KafkaException(failed)
+            found = wait_until(committed, _PATIENCE_S, f"the position of group {group}", seen=lambda: failure[0])
             return consumer.consumer_group_metadata(), {p.partition: p.offset for p in found if p.offset >= 0}
-        except KafkaException as error:
-            raise SurecountError(f"the position of group {group} can't be read: {topics.reason(error)}") from error
         finally:
             consumer.close()
 
 
 class _Transactions:
-    """A transactional producer. What another one of its ``name`` has left open is aborted."""
+    """A transactional producer. What another one of its ``name`` has left open is aborted.
+
+    It has no callbacks: a record that is refused fails its transaction, which says why.
+    """
 
     def __init__(self, kafka: Kafka, name: str) -> None:
-        self._failure = ""
-        self._began = time.monotonic()
+        self._deadline = time.monotonic() + _PATIENCE_S
         config: dict[str, Any] = {
             **_DEFAULTS,
             **topics.client_config(kafka),
@@ -275,9 +287,6 @@ class _Transactions:
             "enable.idempotence": True,
             "acks": "all",
             "transactional.id": name,
-            "delivery.report.only.error": True,
-            "on_delivery": self._on_failure,
-            "error_cb": self._on_error,
         }
         try:
             self._producer = Producer(config, logger=topics.log)
@@ -285,34 +294,26 @@ class _Transactions:
             raise SurecountError(
                 f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
             ) from error
-        self._call(self._producer.init_transactions)
+        with _kafkas_words():
+            self._call(self._producer.init_transactions)
 
-    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failure = self._failure or f"{error.str()} (topic {message.topic()})"
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._FENCED, KafkaError._FATAL):
-            self._failure = self._failure or f"another replay has taken over, or this one stood still ({error.str()})"
-
-    def send(self, records: Iterable[Record], positions: Offsets) -> None:
-        """Commit records and positions together, or raise SurecountError."""
-        self._began = time.monotonic()
+    def send(self, records: Iterable[Record], offsets: Offsets) -> None:
+        """Commit records and offsets together, or raise SurecountError."""
+        self._deadline = time.monotonic() + _PATIENCE_S
         producer = self._producer
-        try:
-            self._call(lambda _timeout_s: producer.begin_transaction())
-            for record in records:
-                self._produce(record)
-            while producer.flush(_STEP_S):
-                self._check()
-            for group, offsets in positions:
-                self._call(partial(producer.send_offsets_to_transaction, offsets, group))
-            self._call(producer.commit_transaction)
-        except BaseException:
-            # So that readers need not wait until the broker times the transaction out.
-            with suppress(KafkaException):
-                producer.abort_transaction(_GRACE_S)
-            raise
+        with _kafkas_words():
+            try:
+                producer.begin_transaction()
+                for record in records:
+                    self._produce(record)
+                for group, positions in offsets:
+                    self._call(partial(producer.send_offsets_to_transaction, positions, group))
+                self._call(producer.commit_transaction)
+            except BaseException:
+                # So that readers need not wait until the broker times the transaction out.
+                with suppress(KafkaException):
+                    producer.abort_transaction(_GRACE_S)
+                raise
 
     def _produce(self, record: Record) -> None:
         while True:
@@ -326,11 +327,9 @@ class _Transactions:
                     headers=record.headers,
                 )
                 return
-            except BufferError:
-                self._producer.poll(_STEP_S)
-                self._check()
-            except KafkaException as error:
-                raise self._error(error) from error
+            except BufferError as error:
+                self._check_patience(error)
+            self._producer.poll(_STEP_S)
 
     def _call(self, step: Callable[[float], object]) -> None:
         """Take a step of a transaction, again and again while it may still succeed."""
@@ -340,13 +339,22 @@ class _Transactions:
                 return
             except KafkaException as error:
                 if not error.args[0].retriable():
-                    raise self._error(error) from error
+                    raise
+                self._check_patience(error)
             self._producer.poll(0)
-            self._check()
 
-    def _check(self) -> None:
-        if self._failure or time.monotonic() >= self._began + _PATIENCE_S:
-            raise SurecountError(self._failure or f"Kafka gave no answer for {_PATIENCE_S:g} s")
+    def _check_patience(self, error: Exception) -> None:
+        if time.monotonic() >= self._deadline:
+            raise SurecountError(f"gave up after {_PATIENCE_S:g} s: {topics.reason(error)}")
 
-    def _error(self, error: KafkaException) -> SurecountError:
-        return SurecountError(self._failure or topics.reason(error))
+
+@contextmanager
+def _kafkas_words() -> Iterator[None]:
+    """What Kafka's client raises, as a SurecountError."""
+    try:
+        yield
+    except KafkaException as error:
+        why = topics.reason(error)
+        if error.args[0].code() in (KafkaError._FENCED, KafkaError._FATAL):
+            why = f"another replay has taken over, or this one stood still for too long ({why})"
+        raise SurecountError(why) from error

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from itertools import chain, count
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,6 +29,7 @@ from surecount.transactions import OVERHEAD_BYTES, EndedError, Transactions, com
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,120}")
 _GIVE_UP_MS = range(1_000, 600_001)
+_NOT_FOR_SCRIPTS = ("elapsed_s", "stopped_by", "note")
 
 OnProgress = Callable[[int, int | None], None]
 """Gets the bytes that are sent, and the size of the file; of standard input the records, and None."""
@@ -67,6 +69,7 @@ class Summary:
     without_key: int = 0
     elapsed_s: float = 0.0
     stopped_by: int | None = None
+    note: str = ""
 
     def add(self, chunk: Chunk) -> None:
         """Count a chunk that was committed."""
@@ -78,13 +81,14 @@ class Summary:
 
     def to_dict(self) -> dict[str, object]:
         """For scripts."""
-        return {name: value for name, value in asdict(self).items() if name not in ("elapsed_s", "stopped_by")}
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_FOR_SCRIPTS}
 
     def __str__(self) -> str:
         if self.resumed_from == self.position and self.stopped_by is None:
             return f"nothing left to send: all {self.position:,} bytes are in {self.topic}"
         text = f"{self.records:,} records in {self.elapsed_s:.1f} s to {self.topic}; {self.blank:,} blank lines skipped"
         text += f"; {self.without_key:,} records without key" if self.without_key else ""
+        text += f"\nnote: {self.note}" if self.note else ""
         if self.stopped_by is not None:
             text += f"\nstopped at byte {self.position:,} of the input; --id {self.id} --resume goes on there"
         return text
@@ -116,11 +120,21 @@ def send(pipeline: Pipeline, options: Options, on_progress: OnProgress = lambda 
     stop = _Stop()
     with opened(options.file) as source:
         transactions = Transactions(kafka, topic, group, options.give_up_ms, stop)
-        start = _start(transactions.start(), source, options, run_id)
-        summary = Summary(topic.name, run_id, start.byte, start.byte if options.resume else None)
+        known = transactions.start()
+        start = _start(known, source, options, run_id)
+        resumed_from = known.byte if options.resume and known is not None else None
+        summary = Summary(topic.name, run_id, start.byte, resumed_from)
+        if options.resume and known is None:
+            summary.note = f"Kafka knew no position of ID {run_id}, so this began at the beginning"
+
+        def sent(chunk: Chunk) -> None:
+            summary.add(chunk)
+            size = source.size
+            on_progress(summary.records if size is None else summary.position - options.starts_at, size)
+
         began = time.monotonic()
         with stop.kept():
-            unsent = _send_all(transactions, source, start, topic, options, stop, summary, on_progress)
+            unsent = _send_all(transactions, source, start, topic, options, stop, sent)
         summary.elapsed_s = time.monotonic() - began
         summary.stopped_by = stop.number
         if unsent is not None and not stop():
@@ -135,9 +149,9 @@ def _send_all(
     topic: Topic,
     options: Options,
     stop: _Stop,
-    summary: Summary,
-    on_progress: OnProgress,
+    sent: Callable[[Chunk], None],
 ) -> _Unsent | None:
+    """Send chunk after chunk; where that ends before the input does, what is left."""
     largest = topic.max_message_bytes - OVERHEAD_BYTES
     key = tuple(options.key.split(".")) if options.key else None
     # A line end may be behind the largest value.
@@ -150,9 +164,7 @@ def _send_all(
         for chunk in chunks(lines, start, key=key, largest=largest, stopped=stop):
             if chunk.lines:
                 transactions.send(chunk)
-                summary.add(chunk)
-                size = source.size
-                on_progress(summary.records if size is None else summary.position - options.starts_at, size)
+                sent(chunk)
     except EndedError as ended:
         why = f"gave up after {format_duration(options.give_up_ms)}: {ended}" if ended.gave_up else str(ended)
         if ended.undecided:
@@ -273,27 +285,33 @@ def write_rest(path: Path, lines: Iterable[bytes | None]) -> Path:
 
 
 class _Stop:
-    """Keeps the first Ctrl-C or SIGTERM until a transaction is done; the second one interrupts."""
+    """Keeps the first Ctrl-C or SIGTERM until a transaction is done; the second one does what it always does."""
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         return self.number is not None
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None:
-            raise KeyboardInterrupt
-        self.number = number
-
     @contextmanager
     def kept(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {
+                number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._restore()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is None:
+            self.number = number
+        else:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -34,7 +34,11 @@ log.addHandler(logging.NullHandler())
 
 # A broker that restarts is back, or its leaders have moved, within this; a wrong address never is.
 TIMEOUT_S = 8.0
-_LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_LEADER_MOVES = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+)
 _PROPERTIES = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ OVERHEAD_BYTES = 100
 _STEP_S = 0.5
 # send_offsets_to_transaction may block without end where a coordinator was away:
 # https://github.com/confluentinc/librdkafka/issues/5456
-_STUCK_S = 10.0
+_STUCK_S = 5.0
 # How long a transaction that has to end may take to be committed, or aborted.
 _GRACE_S = 3.0
 _ASK_S = 30.0
@@ -231,13 +231,15 @@ class Transactions:
 
     def _connect(self) -> Position | None:
         """Begin with a new producer; the position that is committed when older ones are shut out."""
-        try:
-            self._producer = Producer(self._config, logger=topics.log)
-        except KafkaException as error:
-            raise SurecountError(
-                f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
-            ) from error
-        self._call(self._producer.init_transactions)
+        while True:
+            self._producer = self._new_producer()
+            try:
+                self._call(self._producer.init_transactions)
+                break
+            except KafkaException as failure:
+                if failure.args[0].code() != KafkaError._TIMED_OUT:
+                    raise
+            self._check_patience()
         with _consumer(self._kafka, self._name, "read_committed") as consumer:
             self._group = consumer.consumer_group_metadata()
             while True:
@@ -246,6 +248,14 @@ class Transactions:
                 except KafkaException as failure:
                     self._reason = topics.reason(failure)
                 self._check_patience()
+
+    def _new_producer(self) -> Producer:
+        try:
+            return Producer(self._config, logger=topics.log)
+        except KafkaException as error:
+            raise SurecountError(
+                f"kafka.properties don't go with a transactional producer: {topics.reason(error)}"
+            ) from error
 
     def _abort_if_possible(self) -> None:
         """So that readers need not wait until the broker times the transaction out."""

@@ -112,6 +112,19 @@ class Records:
         values: npt.NDArray[Any] = self.batch.column(name).to_numpy(zero_copy_only=False)
         return values
 
+    def headers(self) -> list[Headers | None]:
+        """The own headers of each, None where there are none."""
+        column = self.batch.column("headers")
+        if column.null_count == len(column):
+            return [None] * len(column)
+        return [given and dict(given) for given in column.to_pylist()]
+
+    def by_place(self) -> Iterator[tuple[tuple[str, str], Records]]:
+        """Those of each pathway and topic, in order."""
+        place = self.column("place")
+        for number in np.unique(place).tolist():
+            yield self.places[number], self.filter(place == number)
+
     def filter(self, mask: npt.NDArray[np.bool_]) -> Records:
         """Those where the mask is true."""
         return self if mask.all() else Records(self.batch.filter(pa.array(mask)), self.places)
