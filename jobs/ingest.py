@@ -67,11 +67,9 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     t.create_temporary_function("decode_and_identify", decode)
     numbers = " ".join(f"WHEN {tables.quote(inlet.topic)} THEN {i}" for i, inlet in enumerate(pipeline.inlets))
     inlet = f"CASE topic {numbers} END" if len(pipeline.inlets) > 1 else "0"
-    # Apart, since Flink cannot bring maps of which some are null to Python.
-    some_headers = "CASE WHEN CARDINALITY(headers) > 0 THEN"
     decoded = t.sql_query(f"""
         SELECT k, v, headers, decode_and_identify(
-            v, k, {some_headers} MAP_KEYS(headers) END, {some_headers} MAP_VALUES(headers) END,
+            v, k, CASE WHEN CARDINALITY(headers) > 0 THEN JSON_STRING(headers) END,
             {inlet}, `partition`, `offset`, kafka_time) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)

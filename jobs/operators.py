@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyflink.common import Row, Types
+from pyflink.common import Row, RowKind, Types
 from pyflink.datastream import FlatMapFunction, KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+from pyflink.fn_execution.coder_impl_fast import InternalRow
 from pyflink.table.udf import ScalarFunction
 
 from udfs import combine, frames, records, results
@@ -25,6 +26,7 @@ CLEAN = "clean"
 DUPLICATE = "duplicate"
 TOO_OLD = "too old"
 
+_INSERT = RowKind.INSERT.value
 _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
 DECODED = "ROW<pieces BYTES, rejected STRING>"
@@ -94,8 +96,7 @@ class DecodeAndIdentify(_Decode):
         self,
         values: pd.Series,
         keys: pd.Series,
-        header_names: pd.Series,
-        header_values: pd.Series,
+        headers: pd.Series,
         inlet: pd.Series | int,
         partition: pd.Series,
         offset: pd.Series,
@@ -105,10 +106,7 @@ class DecodeAndIdentify(_Decode):
         arrived = Arrived(
             values.tolist(),
             keys.tolist(),
-            [
-                None if names is None else dict(zip(names, given, strict=True))
-                for names, given in zip(header_names, header_values, strict=True)
-            ],
+            [None if given is None else records.headers_from_json(given) for given in headers.tolist()],
             # PyFlink hands on a constant, which it is where there is one inlet, as itself.
             np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
             partition.to_numpy(),
@@ -243,5 +241,6 @@ def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
             part = of_topic.slice(at, results.PACK_RECORDS)
             columns = (part.column(name).tolist() for name in ("key", "value"))
             numbers = (part.column(name).tolist() for name in ("partition", "offset", "kafka_ms", "time"))
-            rows = [Row(*row) for row in zip(*columns, part.headers(), *numbers, strict=True)]
+            # What Flink's coder makes of a Row anyway; to make and take apart Rows is most of the time here.
+            rows = [InternalRow([*row], _INSERT) for row in zip(*columns, part.headers(), *numbers, strict=True)]
             yield Row(kind, watermark, pathway, topic, rows)

@@ -45,6 +45,8 @@ _GRACE_S = 5.0
 _DEFAULTS = {
     "compression.type": "lz4",
     "linger.ms": 20,
+    # The client sees to a step's own timeout only when a request is answered, or ends by this.
+    "socket.timeout.ms": 20_000,
     # A topic's limit is on whole batches; a record that is larger than this goes alone.
     "batch.size": 16 << 10,
     # A key goes to the partition to which Java's producers send it.
@@ -306,12 +308,18 @@ class _Transactions:
                 producer.begin_transaction()
                 for record in records:
                     self._produce(record)
-                for group, positions in offsets:
-                    self._call(partial(producer.send_offsets_to_transaction, positions, group))
+                while True:
+                    # Once more at each turn: flush does not tell that the transaction has failed.
+                    for group, positions in offsets:
+                        self._call(partial(producer.send_offsets_to_transaction, positions, group))
+                    if not (left := producer.flush(_STEP_S)):
+                        break
+                    self._check_patience(f"{left:,} records are not acknowledged")
+                # With nothing left to flush: a commit that is under way cannot be aborted.
                 self._call(producer.commit_transaction)
             except BaseException:
                 # So that readers need not wait until the broker times the transaction out.
-                with suppress(KafkaException):
+                with suppress(KafkaException, SystemError):
                     producer.abort_transaction(_GRACE_S)
                 raise
 
@@ -327,8 +335,8 @@ class _Transactions:
                     headers=record.headers,
                 )
                 return
-            except BufferError as error:
-                self._check_patience(error)
+            except BufferError:
+                self._check_patience("the producer's memory stays full")
             self._producer.poll(_STEP_S)
 
     def _call(self, step: Callable[[float], object]) -> None:
@@ -340,12 +348,12 @@ class _Transactions:
             except KafkaException as error:
                 if not error.args[0].retriable():
                     raise
-                self._check_patience(error)
+                self._check_patience(topics.reason(error))
             self._producer.poll(0)
 
-    def _check_patience(self, error: Exception) -> None:
+    def _check_patience(self, why: str) -> None:
         if time.monotonic() >= self._deadline:
-            raise SurecountError(f"gave up after {_PATIENCE_S:g} s: {topics.reason(error)}")
+            raise SurecountError(f"gave up after {_PATIENCE_S:g} s: {why}")
 
 
 @contextmanager
@@ -353,8 +361,12 @@ def _kafkas_words() -> Iterator[None]:
     """What Kafka's client raises, as a SurecountError."""
     try:
         yield
-    except KafkaException as error:
-        why = topics.reason(error)
-        if error.args[0].code() in (KafkaError._FENCED, KafkaError._FATAL):
+    except (KafkaException, SystemError) as error:
+        # A fatal error that a callback meets, as the logger's, comes as the cause of a SystemError.
+        kafkas = error.__cause__ if isinstance(error, SystemError) else error
+        if not isinstance(kafkas, KafkaException):
+            raise
+        why = topics.reason(kafkas)
+        if kafkas.args[0].code() in (KafkaError._FENCED, KafkaError._FATAL):
             why = f"another replay has taken over, or this one stood still for too long ({why})"
         raise SurecountError(why) from error

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec
 
 from surecount import config, topics
 from surecount.config import Pipeline
@@ -20,7 +21,7 @@ from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_for_end, wait_until_running
 from surecount.ops.flink import RUNNING_STATES, Flink
 from surecount.ops.submit import submit
-from surecount.waiting import wait_until
+from surecount.waiting import WaitTimeoutError, wait_until
 
 KEPT_LOGS = Path("test-logs")
 
@@ -84,7 +85,22 @@ class Running:
         return read_committed(self.pipeline, topic)
 
 
+def _decided(pipeline: Pipeline, topic: str) -> bool:
+    """Whether no transaction is open: the broker writes the marker some time after it has confirmed a commit."""
+    admin = AdminClient(topics.client_config(pipeline.kafka))
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in topics.offsets(pipeline.kafka, [topic])}
+    stable, end = (
+        {
+            (p.topic, p.partition): found.result().offset
+            for p, found in admin.list_offsets(wanted, isolation_level=level).items()
+        }
+        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+    )
+    return stable == end
+
+
 def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
+    """All committed records of a topic that no one writes to any more, or that did not change for a moment."""
     consumer = Consumer(
         {
             **topics.client_config(pipeline.kafka),
@@ -96,6 +112,8 @@ def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
     )
     found: list[Message] = []
     try:
+        with suppress(WaitTimeoutError):  # a job that goes on always has a transaction open
+            wait_until(lambda: _decided(pipeline, topic), 5, f"the transactions of {topic} to be decided")
         ends = topics.offsets(pipeline.kafka, [topic])
         consumer.assign([TopicPartition(t, p, low) for (t, p), (low, _) in ends.items()])
         at_end: set[int | None] = set()

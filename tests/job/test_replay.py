@@ -53,7 +53,7 @@ def decode(value):
     return {"ts": int(ts), "customer": customer, "amount": int(AMOUNT)}
 """
 OWN_HEADERS = {"trace": b"\x00\xff", "empty": b""}
-COMMAND = [sys.executable, "-c", "from surecount.commands.rejects import app; app()"]
+COMMAND = [sys.executable, "-m", "surecount.cli", "rejects", "replay"]
 
 
 def ship(run: Running, amount: str) -> None:
@@ -61,10 +61,13 @@ def ship(run: Running, amount: str) -> None:
     (run.file.parent / f"{run.pipeline.name}_own.py").write_text(DECODE.replace("AMOUNT", amount))
 
 
-def send(run: Running, topic: str, *values: bytes, at_ms: int) -> None:
+def send(run: Running, topic: str, *values: bytes, at_ms: int, origin: dict[str, str] | None = None) -> None:
+    """Send to ``NAME.topic``; with an ``origin`` as a relay does, from offset 100 on."""
     producer = Producer(topics.client_config(run.pipeline.kafka))
-    for value in values:
-        producer.produce(f"{run.pipeline.name}.{topic}", value, b"", timestamp=at_ms, headers=OWN_HEADERS)
+    for offset, value in enumerate(values, 100):
+        stated = {**origin, "offset": str(offset)} if origin else {}
+        headers = OWN_HEADERS | {f"surecount.{name}": text.encode() for name, text in stated.items()}
+        producer.produce(f"{run.pipeline.name}.{topic}", value, b"", timestamp=at_ms, headers=headers)
     producer.flush()
 
 
@@ -96,7 +99,7 @@ def counted(run: Running) -> dict[str, tuple[int, int]]:
     return found
 
 
-def origin(message: Message) -> dict[str, bytes]:
+def origin_of(message: Message) -> dict[str, bytes]:
     return {name: value for name, value in message.headers() if name in ORIGIN_HEADERS}
 
 
@@ -148,17 +151,17 @@ def test_each_counts_once_after_a_fix(make: Callable[..., Running]) -> None:
 
 
 def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[..., Running], stack: Stack) -> None:
-    # The same broker by another name, which makes it another cluster.
+    # The same broker by another name, which makes it another cluster; what its relay copies is sent below.
     run = make(PATHWAYS.replace("FAR", stack.bootstrap_servers.replace("127.0.0.1", "localhost")))
     name, outputs = run.pipeline.name, run.pipeline.topics
     ship(run, "amount")
-    start(run, "relay.far")
     job = start(run, "ingest")
     now = int(time.time() * 1000)
-    sent = {topic: [b"%d,%s,%d" % (now, topic.encode(), i) for i in (1, 2)] for topic in ("in", "far")}
-    bad = {topic: [b"%d,%s,%d EUR" % (now, topic.encode(), i) for i in (3, 4)] for topic in ("in", "far")}
-    for topic in ("in", "far"):
-        send(run, topic, *sent[topic], *bad[topic], at_ms=now)
+    far = {"pathway": "far", "topic": f"{name}.far", "partition": "7"}
+    good = [b"%d,web,1" % now, b"%d,far,2" % now]
+    bad = [b"%d,web,3 EUR" % now, b"%d,web,4 EUR" % now, b"%d,far,5 EUR" % now, b"%d,far,6 EUR" % now]
+    send(run, "in", good[0], *bad[:2], at_ms=now)
+    send(run, "pathway.far", good[1], *bad[2:], at_ms=now, origin=far)
     has(run, outputs.rejects, 4)
     snapshot = stop(run, job)
     ship(run, 'amount.removesuffix(" EUR")')
@@ -167,25 +170,24 @@ def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[...,
     assert replay(run.pipeline).replayed == targets
     assert replay(run.pipeline).replayed == {}
     start(run, "ingest", snapshot)
-    has(run, outputs.clean, 8)
-    for topic in ("in", "far"):
-        last = b"%d,last %s,1" % (now, topic.encode())
-        send(run, topic, last, at_ms=now)
-        sent[topic].append(last)
-    has(run, outputs.clean, 10)
+    has(run, outputs.clean, 6)
+    send(run, "in", b"%d,last,1" % now, at_ms=now)
+    has(run, outputs.clean, 7)
 
     found = run.read(outputs.clean)
-    assert Counter(message.value() for message in found) == dict.fromkeys(
-        [value for values in (*sent.values(), *bad.values()) for value in values], 1
-    )
-    rejected = {message.value(): message for message in run.read(outputs.rejects)}
+    assert Counter(message.value() for message in found) == dict.fromkeys([*good, *bad, b"%d,last,1" % now], 1)
+    rejects = {message.value(): message for message in run.read(outputs.rejects)}
+    assert sorted(rejects) == sorted(bad)
     for message in found:
-        headers = dict(message.headers())
-        assert message.timestamp()[1] == now
-        assert own_headers(message) == OWN_HEADERS
-        assert ("surecount.replayed" in headers) == (message.value() in rejected)
-        if message.value() in bad["far"]:
-            assert origin(message) == origin(rejected[message.value()])
+        assert (message.key(), message.timestamp()[1], own_headers(message)) == (b"", now, OWN_HEADERS)
+        replayed = dict(message.headers()).get("surecount.replayed")
+        if rejected := rejects.get(message.value()):
+            assert replayed == b"%d@%d" % (rejected.partition(), rejected.offset())
+        else:
+            assert replayed is None
+        if message.value() in bad[2:]:
+            assert origin_of(message) == origin_of(rejects[message.value()])
+            assert origin_of(message)["surecount.partition"] == b"7"
 
 
 def written(run: Running, topic: str) -> int:
@@ -219,7 +221,7 @@ def test_a_replay_that_is_killed_goes_on(make: Callable[..., Running]) -> None:
     slow.write_text(run.file.read_text() + properties)
     for _ in range(2):
         enough = written(run, raw) + 3_000
-        with subprocess.Popen([*COMMAND, "replay", str(slow)]) as process:
+        with subprocess.Popen([*COMMAND, str(slow)]) as process:
             try:
                 wait_until(lambda: written(run, raw) > enough, 60, "some to be replayed", poll_s=0.01)  # noqa: B023
             finally:
