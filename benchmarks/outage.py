@@ -141,12 +141,16 @@ class _Gaps:
         self._consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in found])
 
     def poll(self) -> None:
-        if not self._consumer.consume(10_000, 0.2):
-            return
+        if self._consumer.consume(10_000, 0.2):
+            self._until_now()
+            self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Ends the last gap."""
+        self._until_now()
+        self._consumer.close()
+
+    def _until_now(self) -> None:
         now = time.monotonic()
         if self._last is not None:
             self.longest = max(self.longest, (now - self._last, now - self._began))
-        self._last = now
-
-    def close(self) -> None:
-        self._consumer.close()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from surecount import __version__
 from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
+from udfs.records import RELAYED_HEADER
 
 WATERMARK_SAMPLING = 61
 """While a partition catches up, one record in so many gives its event time to the watermark.
@@ -121,12 +122,35 @@ def _event_time(pipeline: Pipeline) -> str:
     """
     time = pipeline.source.event_time
     if not isinstance(time, EventTimeField) or pipeline.source.decode is not None:
-        return "kafka_time"
+        return _not_waited_for(pipeline, "kafka_time")
     stated = _milliseconds(time)
     return f"""CASE
         WHEN (MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - {_CAUGHT_UP})
          AND {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
-        THEN {stated} END"""
+        THEN {_not_waited_for(pipeline, stated)} END"""
+
+
+def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
+    """An event time for the watermark, of which a record that its relay got to late makes nothing wait.
+
+    Such a record counts as no more than ``idle_after`` older than the relay's copy: a pathway that catches up
+    would else hold all windows back until it has. It counts as at most half a horizon younger than it is, so
+    that none becomes too old by it. And only beside a pathway without relay, which says how late it is.
+    """
+    relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
+    if all(relayed) or not any(relayed):
+        return event_time
+    relayed_at = f"TRY_CAST(CAST(headers['{RELAYED_HEADER}'] AS STRING) AS BIGINT) * 1000"
+    at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after}, 3)"
+    at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
+    return f"""CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {event_time}
+        ELSE GREATEST({event_time}, LEAST({at_least}, {at_most})) END"""
+
+
+def lateness(pipeline: Pipeline) -> str:
+    """When a relay's copy was made, in s since 1970, where that is late; else null."""
+    late = f"kafka_time < NOW() - INTERVAL {_interval(pipeline.source.idle_after)}"
+    return f"CASE WHEN {late} THEN CAST(UNIX_TIMESTAMP() AS STRING) END"
 
 
 def _ingest_watermark(pipeline: Pipeline) -> str:

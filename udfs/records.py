@@ -20,6 +20,9 @@ from udfs.spec import Field, Inlet
 
 ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
 REPLAYED_HEADER = "surecount.replayed"
+RELAYED_HEADER = "surecount.relayed_at"
+"""On a record that its relay got to late: when that was, in s since 1970."""
+_RELAYS_HEADERS = (*ORIGIN_HEADERS, RELAYED_HEADER)
 
 Headers = dict[str, bytes]
 Int64s = npt.NDArray[np.int64]
@@ -198,7 +201,7 @@ def _places(
             origin = _stated_origin(given)
             place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
             partition[at], offset[at] = origin.partition, origin.offset
-            given = {name: value for name, value in given.items() if name not in ORIGIN_HEADERS}
+            given = {name: value for name, value in given.items() if name not in _RELAYS_HEADERS}
         headers.append(list(given.items()))
     return place, partition, offset, headers, tuple(places)
 
