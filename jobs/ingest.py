@@ -15,6 +15,7 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from jobs import tables
+from jobs.inlets import arrived_with
 from jobs.operators import (
     ADMITTED,
     CLEAN,
@@ -42,8 +43,7 @@ def main() -> None:
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
     """Source → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates."""
     topics = pipeline.topics
-    inlets = [inlet.topic for inlet in pipeline.inlets]
-    t.execute_sql(tables.source(pipeline, JOB, inlets, bounded=arguments.bounded))
+    t.execute_sql(tables.source(pipeline, JOB, pipeline.ingested_topics, bounded=arguments.bounded))
     t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
     copies = {CLEAN: topics.clean} | ({DUPLICATE: topics.duplicates} if topics.duplicates else {})
     for kind, topic in copies.items():
@@ -65,12 +65,8 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """One row for each batch's accepted records, and one for each rejected record."""
     decode = udf(DecodeAndIdentify(pipeline.spec(), pipeline.inlets), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_identify", decode)
-    numbers = " ".join(f"WHEN {tables.quote(inlet.topic)} THEN {i}" for i, inlet in enumerate(pipeline.inlets))
-    inlet = f"CASE topic {numbers} END" if len(pipeline.inlets) > 1 else "0"
     decoded = t.sql_query(f"""
-        SELECT k, v, headers, decode_and_identify(
-            v, k, CASE WHEN CARDINALITY(headers) > 0 THEN JSON_STRING(headers) END,
-            {inlet}, `partition`, `offset`, kafka_time) AS d
+        SELECT k, v, headers, decode_and_identify(v, k, {", ".join(arrived_with(pipeline.inlets))}, kafka_time) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)
     # As a DataStream once: two queries on the view would read Kafka and decode twice.

@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ RELAYED_HEADER = "surecount.relayed_at"
 _RELAYS_HEADERS = (*ORIGIN_HEADERS, RELAYED_HEADER)
 
 Headers = dict[str, bytes]
+T = TypeVar("T")
 Int64s = npt.NDArray[np.int64]
 
 _HEADERS = pa.map_(pa.string(), pa.binary())
@@ -64,7 +65,11 @@ def headers_from_json(text: str) -> Headers:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A batch as Kafka's source gives it, one entry a record; ``inlet`` numbers what it was read from."""
+    """A batch as Kafka's source gives it, one entry a record.
+
+    ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are None where a
+    record has none, or only those of a relay that say no more than that.
+    """
 
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None]
@@ -75,9 +80,9 @@ class Arrived:
     kafka_ms: Int64s
 
     def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
-        """A relay has written down where a record stood; else it stands where it was read."""
+        """Where a record stands on its pathway's cluster."""
         inlet = inlets[self.inlet[row]]
-        if inlet.relayed:
+        if inlet.topic is None:
             return _stated_origin(self.headers[row] or {})
         return Origin(inlet.pathway, inlet.topic, int(self.partition[row]), int(self.offset[row]))
 
@@ -178,7 +183,7 @@ def by_bucket(
         yield int(bucket[order[first]]), Records(whole.slice(first, last - first), places)
 
 
-def _of(values: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:
+def _of(values: Sequence[T], rows: Int64s) -> Sequence[T]:
     """Those of some rows, in order; most often of all."""
     return values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
 
@@ -187,23 +192,21 @@ def _places(
     arrived: Arrived, rows: Int64s, inlets: Sequence[Inlet]
 ) -> tuple[Int64s, Int64s, Int64s, list[list[tuple[str, bytes]] | None], tuple[tuple[str, str], ...]]:
     """Place, partition and offset of each record's origin, its own headers, and what the places are."""
-    places = {(inlet.pathway, inlet.topic): number for number, inlet in enumerate(inlets)}
+    places = {(inlet.pathway, inlet.topic or ""): number for number, inlet in enumerate(inlets)}
     place = arrived.inlet[rows].astype(np.int64)
-    partition = arrived.partition[rows].astype(np.int64)
-    offset = arrived.offset[rows].astype(np.int64)
     headers: list[list[tuple[str, bytes]] | None] = []
-    for at, row in enumerate(rows.tolist()):
-        given = arrived.headers[row]
+    for at, given in enumerate(_of(arrived.headers, rows)):
         if given is None:
             headers.append(None)
             continue
-        if inlets[arrived.inlet[row]].relayed:
+        inlet = inlets[place[at]]
+        if inlet.topic is None:
             origin = _stated_origin(given)
             place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
-            partition[at], offset[at] = origin.partition, origin.offset
+        if inlet.relay is not None:
             given = {name: value for name, value in given.items() if name not in _RELAYS_HEADERS}
         headers.append(list(given.items()))
-    return place, partition, offset, headers, tuple(places)
+    return place, arrived.partition[rows], arrived.offset[rows], headers, tuple(places)
 
 
 def _origins(

@@ -74,11 +74,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Inlet:
-    """A topic that ingest reads on the pipeline's own cluster: a pathway's raw topic, or its relay's copies."""
+    """Where records that ingest reads come from: a topic of a pathway.
 
-    topic: str
+    ``relay`` is the topic of a relay's copies, or None where the pathway's own topic is read. A ``topic`` of
+    None is for what a relay copied from topics that the pathway has no longer; headers say which.
+    """
+
     pathway: str
-    relayed: bool
+    topic: str | None
+    relay: str | None = None
 
 
 @dataclass(frozen=True)

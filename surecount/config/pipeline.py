@@ -196,19 +196,22 @@ class Pipeline(Model):
 
     @property
     def inlets(self) -> tuple[specs.Inlet, ...]:
-        """What the ingest job reads, all on the pipeline's own cluster."""
+        """Where the records come from that the ingest job reads."""
         found = []
         for pathway in self.pathways:
-            relayed = self.is_relayed(pathway)
-            topics = [self.relay_topic(pathway)] if relayed else pathway.topics
-            found += [specs.Inlet(topic, pathway.name, relayed) for topic in topics]
+            relay = self.relay_topic(pathway) if self.is_relayed(pathway) else None
+            topics = [*pathway.topics, None] if relay else pathway.topics
+            found += [specs.Inlet(pathway.name, topic, relay) for topic in topics]
         return tuple(found)
 
     @property
     def ingested_topics(self) -> dict[str, Pathway]:
-        """The inlets' topics, each with its pathway."""
-        pathways = {pathway.name: pathway for pathway in self.pathways}
-        return {inlet.topic: pathways[inlet.pathway] for inlet in self.inlets}
+        """The topics that the ingest job reads, all on the pipeline's own cluster, each with its pathway."""
+        return {
+            topic: pathway
+            for pathway in self.pathways
+            for topic in ([self.relay_topic(pathway)] if self.is_relayed(pathway) else pathway.topics)
+        }
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -225,7 +228,7 @@ class Pipeline(Model):
         """The cluster and the topics that a job reads."""
         if pathway := self.pathway_of(job):
             return self.kafka_of(pathway), pathway.topics
-        return self.kafka, [inlet.topic for inlet in self.inlets] if job == "ingest" else self.aggregated_topics
+        return self.kafka, list(self.ingested_topics) if job == "ingest" else self.aggregated_topics
 
     def writes(self, job: str) -> list[str]:
         """The topics that a job writes; rejects count as those of the one that meets raw records."""

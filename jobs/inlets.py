@@ -1,0 +1,66 @@
+"""Where the records come from that ingest reads, as SQL over the columns of its source table.
+
+What a relay has written into headers is read here, by the JVM: to hand it on as JSON and to read that took two
+thirds of Python's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from jobs.tables import quote
+from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER
+from udfs.spec import Inlet
+
+
+def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
+    """A record's headers as JSON or null, the number of its inlet, and its partition and offset there.
+
+    Null where there are none, or only those of a relay that say no more than the other three.
+    """
+    direct = {inlet.topic: str(number) for number, inlet in enumerate(inlets) if inlet.relay is None and inlet.topic}
+    by_relay = {
+        relay: {inlet.topic: number for number, inlet in enumerate(inlets) if inlet.relay == relay}
+        for relay in dict.fromkeys(inlet.relay for inlet in inlets)
+        if relay is not None
+    }
+    if not by_relay:
+        return [_json("CARDINALITY(headers) > 0"), _number("topic", direct), "`partition`", "`offset`"]
+    is_relayed = f"topic IN ({_list(by_relay)})"
+    numbers = dict(direct)
+    known = set[str]()
+    for relay, by_topic in by_relay.items():
+        topics = {topic: str(number) for topic, number in by_topic.items() if topic is not None}
+        numbers[relay] = f"CASE {_stated('topic')} {_whens(topics)} ELSE {by_topic[None]} END"
+        known |= set(topics)
+    own = len(ORIGIN_HEADERS)
+    relays = f"CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {own} ELSE {own + 1} END"
+    says_more = f"""CASE WHEN {is_relayed}
+        THEN CARDINALITY(headers) > {relays} OR {_stated("topic")} NOT IN ({_list(known)})
+        ELSE CARDINALITY(headers) > 0 END"""
+    return [
+        _json(says_more),
+        _number("topic", numbers),
+        f"CASE WHEN {is_relayed} THEN CAST({_stated('partition')} AS INT) ELSE `partition` END",
+        f"CASE WHEN {is_relayed} THEN CAST({_stated('offset')} AS BIGINT) ELSE `offset` END",
+    ]
+
+
+def _json(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN JSON_STRING(headers) END"
+
+
+def _number(column: str, numbers: Mapping[str, str]) -> str:
+    return f"CASE {column} {_whens(numbers)} END" if len(numbers) > 1 else next(iter(numbers.values()))
+
+
+def _whens(values: Mapping[str, str]) -> str:
+    return " ".join(f"WHEN {quote(key)} THEN {value}" for key, value in values.items())
+
+
+def _list(texts: Iterable[str]) -> str:
+    return ", ".join(quote(text) for text in sorted(texts))
+
+
+def _stated(name: str) -> str:
+    return f"CAST(headers['surecount.{name}'] AS STRING)"
