@@ -34,10 +34,16 @@ from udfs import reasons
 
 JOB = "ingest"
 
+_SETTINGS = {
+    # What ingest writes can be read at a checkpoint, so shorter bundles gain nothing. At the end of each, every
+    # bucket that had records writes its state.
+    "python.fn-execution.bundle.time": "1000",
+}
+
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build)
+    run(JOB, __doc__, build, _SETTINGS)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
