@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 
 from surecount.errors import SurecountError
-from surecount.local.kafka import QUIET_JVM
+from surecount.local.kafka import QUICK_COMPILER, QUIET_JVM
 from surecount.local.layout import FLINK_CONF, FLINK_JARS, Layout, flink_home
 from surecount.local.ports import HOST, answers
 from surecount.local.processes import without_identity
@@ -127,7 +127,7 @@ def derive_resources(java: Path, layout: Layout, kind: Literal["JM", "TM"]) -> R
     """Ask Flink what its configuration in ``layout.conf`` means in JVM and memory options."""
     classpath = f"{flink_home()}/bin/bash-java-utils.jar:{_classpath(layout)}"
     command = [
-        *(str(java), *QUIET_JVM, "-XX:TieredStopAtLevel=1", "-cp", classpath),
+        *(str(java), *QUIET_JVM, QUICK_COMPILER, "-cp", classpath),
         "org.apache.flink.runtime.util.bash.BashJavaUtils",
         *(f"GET_{kind}_RESOURCE_PARAMS", "--configDir", str(layout.conf)),
     ]
@@ -150,7 +150,7 @@ def jobmanager(java: Path, layout: Layout, resources: Resources) -> ProcessSpec:
     """How to run the JobManager."""
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     arguments = ["--configDir", str(layout.conf), *resources.dynamic]
-    return _process(java, layout, JOBMANAGER, resources, main, arguments)
+    return _process(java, layout, JOBMANAGER, resources, main, arguments, QUICK_COMPILER)
 
 
 def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -> ProcessSpec:
@@ -165,7 +165,7 @@ def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -
 
 
 def _process(
-    java: Path, layout: Layout, name: str, resources: Resources, main: str, arguments: Sequence[str]
+    java: Path, layout: Layout, name: str, resources: Resources, main: str, arguments: Sequence[str], *options: str
 ) -> ProcessSpec:
     scratch = layout.scratch(name)
     conf = (layout.conf / "config.yaml").read_text(encoding="utf-8")
@@ -175,6 +175,7 @@ def _process(
         *resources.jvm,
         "-XX:+IgnoreUnrecognizedVMOptions",
         *QUIET_JVM,
+        *options,
         *conf_value(conf, "env.java.opts.all").split(),
         f"-Djava.io.tmpdir={scratch}",
         f"-XX:ErrorFile={layout.logs}/{name}-crash.log",

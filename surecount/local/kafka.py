@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 # /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
 QUIET_JVM = ("-XX:-UsePerfData",)
+# A laptop's cores are few: without this the second compiler is busy for minutes, in each broker and JobManager,
+# with code that hardly matters to them, while TaskManagers wait for a core.
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def _jvm(java: Path, layout: Layout, node: Node, heap: str) -> list[str]:
         str(java),
         f"-Xmx{heap}",
         *QUIET_JVM,
+        QUICK_COMPILER,
         f"-Djava.io.tmpdir={layout.scratch(node.name)}",
         f"-XX:ErrorFile={layout.logs}/{node.name}-crash.log",
         f"-Dlog.file={layout.log(node.name)}",
