@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobs.tables import quote
-from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER
+from udfs.records import RELAYED_HEADER, RELAYS_HEADERS
 from udfs.spec import Inlet
 
 
 def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
     """A record's headers as JSON or null, the number of its inlet, and its partition and offset there.
 
-    Null where there are none, or only those of a relay that say no more than the other three.
+    Null where there are none, or only those of a relay, which say no more than the other three.
     """
     direct = {inlet.topic: str(number) for number, inlet in enumerate(inlets) if inlet.relay is None and inlet.topic}
     by_relay = {
@@ -28,15 +28,14 @@ def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
         return [_json("CARDINALITY(headers) > 0"), _number("topic", direct), "`partition`", "`offset`"]
     is_relayed = f"topic IN ({_list(by_relay)})"
     numbers = dict(direct)
-    known = set[str]()
+    unknown = []
     for relay, by_topic in by_relay.items():
         topics = {topic: str(number) for topic, number in by_topic.items() if topic is not None}
         numbers[relay] = f"CASE {_stated('topic')} {_whens(topics)} ELSE {by_topic[None]} END"
-        known |= set(topics)
-    own = len(ORIGIN_HEADERS)
-    relays = f"CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {own} ELSE {own + 1} END"
+        unknown.append(f"topic = {quote(relay)} AND {_stated('topic')} NOT IN ({_list(topics)})")
     says_more = f"""CASE WHEN {is_relayed}
-        THEN CARDINALITY(headers) > {relays} OR {_stated("topic")} NOT IN ({_list(known)})
+        THEN CARDINALITY(headers) <> {len(RELAYS_HEADERS)} OR headers['{RELAYED_HEADER}'] IS NULL
+            OR {" OR ".join(unknown)}
         ELSE CARDINALITY(headers) > 0 END"""
     return [
         _json(says_more),

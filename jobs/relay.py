@@ -46,7 +46,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
             "topic": "topic",
             "partition": "CAST(`partition` AS STRING)",
             "offset": "CAST(`offset` AS STRING)",
-            "relayed_at": tables.lateness(pipeline),
+            "relayed_at": "CAST(UNIX_TIMESTAMP() AS STRING)",
         }
     )
     outputs = t.create_statement_set()

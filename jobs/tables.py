@@ -131,11 +131,11 @@ def _event_time(pipeline: Pipeline) -> str:
 
 
 def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
-    """An event time for the watermark, of which a record that its relay got to late makes nothing wait.
+    """An event time for the watermark, of which a relayed record that comes late makes nothing wait.
 
-    Such a record counts as no more than ``idle_after`` older than the relay's copy: a pathway that catches up
-    would else hold all windows back until it has. It counts as at most half a horizon younger than it is, so
-    that none becomes too old by it. And only beside a pathway without relay, which says how late it is.
+    It counts as no more than ``idle_after`` older than the relay's copy: a pathway that catches up would else
+    hold all windows back until it has. It counts as at most half a horizon younger than it is, so that none
+    becomes too old by it. And only beside a pathway without relay, which says how late it is.
     """
     relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
     if all(relayed) or not any(relayed):
@@ -145,12 +145,6 @@ def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
     at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
     return f"""CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {event_time}
         ELSE GREATEST({event_time}, LEAST({at_least}, {at_most})) END"""
-
-
-def lateness(pipeline: Pipeline) -> str:
-    """When a relay's copy was made, in s since 1970, where that is late; else null."""
-    late = f"kafka_time < NOW() - INTERVAL {_interval(pipeline.source.idle_after)}"
-    return f"CASE WHEN {late} THEN CAST(UNIX_TIMESTAMP() AS STRING) END"
 
 
 def _ingest_watermark(pipeline: Pipeline) -> str:

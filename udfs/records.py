@@ -21,8 +21,8 @@ from udfs.spec import Field, Inlet
 ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
 REPLAYED_HEADER = "surecount.replayed"
 RELAYED_HEADER = "surecount.relayed_at"
-"""On a record that its relay got to late: when that was, in s since 1970."""
-_RELAYS_HEADERS = (*ORIGIN_HEADERS, RELAYED_HEADER)
+"""On a relay's copy: when it was made, in s since 1970."""
+RELAYS_HEADERS = (*ORIGIN_HEADERS, RELAYED_HEADER)
 
 Headers = dict[str, bytes]
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Arrived:
     """A batch as Kafka's source gives it, one entry a record.
 
     ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are None where a
-    record has none, or only those of a relay that say no more than that.
+    record has none, or only those of a relay, which say no more than that.
     """
 
     values: Sequence[bytes | None]
@@ -204,7 +204,7 @@ def _places(
             origin = _stated_origin(given)
             place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
         if inlet.relay is not None:
-            given = {name: value for name, value in given.items() if name not in _RELAYS_HEADERS}
+            given = {name: value for name, value in given.items() if name not in RELAYS_HEADERS}
         headers.append(list(given.items()))
     return place, arrived.partition[rows], arrived.offset[rows], headers, tuple(places)
 
