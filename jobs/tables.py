@@ -133,7 +133,7 @@ def _event_time(pipeline: Pipeline) -> str:
 def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
     """An event time for the watermark, of which a relayed record that comes late makes nothing wait.
 
-    It counts as no more than ``idle_after`` older than the relay's copy: a pathway that catches up would else
+    It counts as no more than half of ``idle_after`` older than the relay's copy: a pathway that catches up would else
     hold all windows back until it has. It counts as at most half a horizon younger than it is, so that none
     becomes too old by it. And only beside a pathway without relay, which says how late it is.
     """
@@ -141,7 +141,7 @@ def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
     if all(relayed) or not any(relayed):
         return event_time
     relayed_at = f"TRY_CAST(CAST(headers['{RELAYED_HEADER}'] AS STRING) AS BIGINT) * 1000"
-    at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after}, 3)"
+    at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after // 2}, 3)"
     at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
     return f"""CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {event_time}
         ELSE GREATEST({event_time}, LEAST({at_least}, {at_most})) END"""
