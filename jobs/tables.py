@@ -50,7 +50,7 @@ def _kafka(kafka: Kafka) -> dict[str, str]:
 
 def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool) -> str:
     """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark."""
-    event_time, behind = _event_time(pipeline), pipeline.source.out_of_orderness
+    event_time, behind = _event_time(pipeline, bounded=bounded), pipeline.source.out_of_orderness
     if pipeline.has_ingest and job == "aggregate":
         event_time, behind = _ingest_watermark(pipeline), 0
     columns = [
@@ -113,7 +113,7 @@ def _interval(ms: int) -> str:
     return f"'{days} {hours:02d}:{minutes:02d}:{seconds:02d}.{millis:03d}' DAY(3) TO SECOND(3)"
 
 
-def _event_time(pipeline: Pipeline) -> str:
+def _event_time(pipeline: Pipeline, *, bounded: bool) -> str:
     """The event time that feeds the watermark; null where a record must not move it.
 
     A record further ahead of its Kafka timestamp than ``max_ahead`` is rejected later; here it must not
@@ -122,23 +122,23 @@ def _event_time(pipeline: Pipeline) -> str:
     """
     time = pipeline.source.event_time
     if not isinstance(time, EventTimeField) or pipeline.source.decode is not None:
-        return _not_waited_for(pipeline, "kafka_time")
+        return _not_waited_for(pipeline, "kafka_time", bounded=bounded)
     stated = _milliseconds(time)
     return f"""CASE
         WHEN (MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - {_CAUGHT_UP})
          AND {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
-        THEN {_not_waited_for(pipeline, stated)} END"""
+        THEN {_not_waited_for(pipeline, stated, bounded=bounded)} END"""
 
 
-def _not_waited_for(pipeline: Pipeline, event_time: str) -> str:
+def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> str:
     """An event time for the watermark, of which a relayed record that comes late makes nothing wait.
 
-    It counts as no more than half of ``idle_after`` older than the relay's copy: a pathway that catches up would else
-    hold all windows back until it has. It counts as at most half a horizon younger than it is, so that none
-    becomes too old by it. And only beside a pathway without relay, which says how late it is.
+    It counts as no more than half of ``idle_after`` older than the relay's copy: a pathway that catches up
+    would else hold all windows back until it has. It counts as at most half a horizon younger than it is, so
+    that none becomes too old by it. And only beside a pathway without relay, which says how late it is.
     """
     relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
-    if all(relayed) or not any(relayed):
+    if bounded or all(relayed) or not any(relayed):
         return event_time
     relayed_at = f"TRY_CAST(CAST(headers['{RELAYED_HEADER}'] AS STRING) AS BIGINT) * 1000"
     at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after // 2}, 3)"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from confluent_kafka import Message, Producer
 
 from surecount import topics
 from surecount.audit import audit
+from surecount.ops.submit import submit
+from surecount.waiting import wait_until
 from tests.conftest import Running
 from tests.unit.test_decode import BAD, GOOD
 
@@ -118,7 +122,9 @@ def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running
         event = {**GOOD, "n": f"{number}", "shop": {**GOOD["shop"], "id": "é"}, "amount": 6 if number == 7 else 5}
         value = json.dumps(event).encode()
         for topic in ("one", "two", "three", "four")[: 1 + number % 4]:
-            producer.produce(f"{name}.{topic}", value, b"k", timestamp=NOW + number, headers=[("way", topic.encode())])
+            # Some have no headers of their own, only what a relay adds.
+            headers = [("way", topic.encode())] if number % 3 else []
+            producer.produce(f"{name}.{topic}", value, b"k", timestamp=NOW + number, headers=headers)
     producer.flush()
 
     run.submit_all(bounded=True)
@@ -129,8 +135,10 @@ def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running
     for message in clean:
         pathway, topic, _, _ = _origin(message)
         assert pathway == ("east" if topic.rpartition(".")[2] in ("one", "two") else "west")
-        assert dict(message.headers())["way"].decode() == topic.rpartition(".")[2]
-        assert message.timestamp()[1] == NOW + int(json.loads(message.value())["n"])
+        number = int(json.loads(message.value())["n"])
+        own = {name: value for name, value in message.headers() if not name.startswith("surecount.")}
+        assert own == ({"way": topic.rpartition(".")[2].encode()} if number % 3 else {})
+        assert message.timestamp()[1] == NOW + number
     rejects = run.read(run.pipeline.topics.rejects)
     assert {dict(m.headers())["surecount.reason"] for m in rejects} == {b"above_maximum"}
     assert sorted(_origin(m)[:2] for m in rejects) == sorted(
@@ -138,6 +146,53 @@ def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running
     )
     report = audit(run.pipeline, bounded=True)
     assert report.balanced, report.summary()
+
+
+def test_a_relay_that_comes_late_is_not_waited_for(make: Callable[..., Running], stack: Any) -> None:
+    west = stack.bootstrap_servers.replace("127.0.0.1", "localhost")
+    run = make(
+        f"""
+        [source]
+        event_time = {{ field = "ts", unit = "ms" }}
+        event_id = {{ field = "n", type = "int" }}
+        out_of_orderness = "1 s"
+        idle_after = "20 s"
+        [[source.pathway]]
+        name = "east"
+        topics = ["NAME.one"]
+        [[source.pathway]]
+        name = "west"
+        topics = ["NAME.two"]
+        bootstrap_servers = "{west}"
+        [checkpoint]
+        interval = "1 s"
+        """
+        + AGGREGATES,
+        partitions=1,
+    )
+    name = run.pipeline.name
+    submit(run.pipeline, run.file, run.flink, run.stack.flink_env(), job="ingest")
+    producer = _producer(run)
+    numbers = count()
+    began = now_ms()
+
+    def send(topic: str, ts: int, headers: dict[str, bytes]) -> None:
+        value = json.dumps({**GOOD, "ts": ts, "n": next(numbers)}).encode()
+        for partition in producer.list_topics(topic, timeout=10).topics[topic].partitions:
+            producer.produce(topic, value, timestamp=now_ms(), headers=headers, partition=partition)
+
+    def watermark_is_young() -> bool:
+        # The relay copies what is ten minutes old.
+        stated = {"pathway": "west", "topic": f"{name}.two", "partition": 0, "offset": next(numbers)}
+        stated["relayed_at"] = now_ms() // 1000
+        headers = {f"surecount.{header}": str(value).encode() for header, value in stated.items()}
+        send(run.pipeline.relay_topic(run.pipeline.pathways[1]), now_ms() - 600_000, headers)
+        send(f"{name}.one", now_ms(), {})
+        producer.flush()
+        clean = [dict(m.headers()) for m in run.read(run.pipeline.topics.clean)]
+        return any(int(headers.get("surecount.watermark", 0)) > began - 60_000 for headers in clean)
+
+    wait_until(watermark_is_young, 60, "a watermark that does not wait for the relay", poll_s=0.5)
 
 
 def test_without_an_id_each_record_is_an_event_of_its_own(make: Callable[..., Running]) -> None:
@@ -167,6 +222,10 @@ def test_without_an_id_each_record_is_an_event_of_its_own(make: Callable[..., Ru
     assert {_origin(m)[:2] for m in clean} == {("east", topic)}
     report = audit(run.pipeline, bounded=True)
     assert report.balanced, report.summary()
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _producer(run: Running) -> Producer:
