@@ -88,9 +88,9 @@ def test_a_missing_topic_is_named_before_anything_is_submitted(make: Callable[..
 
 def test_a_second_start_from_nothing_is_refused(make: Callable[..., Running]) -> None:
     run = make(PIPELINE)
-    check_outputs_empty(run.pipeline)
+    check_outputs_empty(run.pipeline, run.pipeline.jobs)
     producer = Producer(topics.client_config(run.pipeline.kafka))
     producer.produce(run.pipeline.topics.results, b"an earlier run's")
     producer.flush()
     with pytest.raises(SurecountError, match="earlier run"):
-        check_outputs_empty(run.pipeline)
+        check_outputs_empty(run.pipeline, run.pipeline.jobs)
