@@ -38,7 +38,7 @@ def deduplication_command(
 
 @app.command("outage")
 def outage_command(
-    rate: Rate = 10_000,
+    rate: Rate = 20_000,
     before: Annotated[int, typer.Option(help="Seconds before the kill, in which the JVMs warm up.")] = 90,
     away: Annotated[int, typer.Option(help="Seconds without the cluster.")] = 60,
     after: Annotated[int, typer.Option(help="Seconds after its return.")] = 75,

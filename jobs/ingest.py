@@ -34,16 +34,14 @@ from udfs import reasons
 
 JOB = "ingest"
 
-_SETTINGS = {
-    # What ingest writes can be read at a checkpoint, so shorter bundles gain nothing. At the end of each, every
-    # bucket that had records writes its state.
-    "python.fn-execution.bundle.time": "1000",
-}
+_BATCH_TIMES = 4
+"""What ingest writes can be read at a checkpoint, so short bundles gain nothing; and at the end of each, every
+bucket that had records writes its state."""
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _SETTINGS)
+    run(JOB, __doc__, build, batch_times=_BATCH_TIMES)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:

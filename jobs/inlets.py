@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from jobs.tables import quote
-from udfs.records import RELAYED_HEADER, RELAYS_HEADERS
+from jobs.tables import header_text, quote
+from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER, RELAYS_HEADERS
 from udfs.spec import Inlet
 
 
@@ -26,13 +26,14 @@ def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
     }
     if not by_relay:
         return [_json("CARDINALITY(headers) > 0"), _number("topic", direct), "`partition`", "`offset`"]
+    _, stated_topic, stated_partition, stated_offset = map(header_text, ORIGIN_HEADERS)
     is_relayed = f"topic IN ({_list(by_relay)})"
     numbers = dict(direct)
     unknown = []
     for relay, by_topic in by_relay.items():
         topics = {topic: str(number) for topic, number in by_topic.items() if topic is not None}
-        numbers[relay] = f"CASE {_stated('topic')} {_whens(topics)} ELSE {by_topic[None]} END"
-        unknown.append(f"topic = {quote(relay)} AND {_stated('topic')} NOT IN ({_list(topics)})")
+        numbers[relay] = f"CASE {stated_topic} {_whens(topics)} ELSE {by_topic[None]} END"
+        unknown.append(f"topic = {quote(relay)} AND {stated_topic} NOT IN ({_list(topics)})")
     says_more = f"""CASE WHEN {is_relayed}
         THEN CARDINALITY(headers) <> {len(RELAYS_HEADERS)} OR headers['{RELAYED_HEADER}'] IS NULL
             OR {" OR ".join(unknown)}
@@ -40,8 +41,8 @@ def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
     return [
         _json(says_more),
         _number("topic", numbers),
-        f"CASE WHEN {is_relayed} THEN CAST({_stated('partition')} AS INT) ELSE `partition` END",
-        f"CASE WHEN {is_relayed} THEN CAST({_stated('offset')} AS BIGINT) ELSE `offset` END",
+        f"CASE WHEN {is_relayed} THEN CAST({stated_partition} AS INT) ELSE `partition` END",
+        f"CASE WHEN {is_relayed} THEN CAST({stated_offset} AS BIGINT) ELSE `offset` END",
     ]
 
 
@@ -59,7 +60,3 @@ def _whens(values: Mapping[str, str]) -> str:
 
 def _list(texts: Iterable[str]) -> str:
     return ", ".join(quote(text) for text in sorted(texts))
-
-
-def _stated(name: str) -> str:
-    return f"CAST(headers['surecount.{name}'] AS STRING)"

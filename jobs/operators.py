@@ -237,11 +237,13 @@ class Deduplicate(_BucketState):
                 yield from _packs(DUPLICATE, duplicates, watermark)
 
     def _count(self, duplicates: Records) -> None:
-        for (pathway, _), found in duplicates.by_place():
+        places, counts = np.unique(duplicates.column("place"), return_counts=True)
+        for place, number in zip(places.tolist(), counts.tolist(), strict=True):
+            pathway = duplicates.places[place][0]
             if pathway not in self._counters:
                 group = self._metrics.add_group("pathway", pathway)
                 self._counters[pathway] = group.counter("duplicates")
-            self._counters[pathway].inc(found.batch.num_rows)
+            self._counters[pathway].inc(number)
 
 
 def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:

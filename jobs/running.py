@@ -22,15 +22,21 @@ a matter of memory; ``performance.batch_time`` bounds it where records are large
 
 
 def run(
-    job: str, description: str | None, build: Callable[..., None], settings: Mapping[str, str] = MappingProxyType({})
+    job: str,
+    description: str | None,
+    build: Callable[..., None],
+    settings: Mapping[str, str] = MappingProxyType({}),
+    *,
+    batch_times: int = 1,
 ) -> None:
     """Read the command line, ``build(table_environment, pipeline, arguments)``, and hand the job to Flink.
 
-    ``settings`` are Flink's, where a job needs others than the rest.
+    ``settings`` are Flink's, where a job needs others than the rest; a bundle lasts ``batch_times`` times
+    ``performance.batch_time``.
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
-    environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, settings))
+    environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, settings, batch_times))
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
     # Flink cuts generated code of more than 4,000 characters into methods that share fields: on the way of
@@ -49,7 +55,7 @@ def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
     return t.from_data_stream(stream, schema)
 
 
-def configuration(pipeline: Pipeline, settings: Mapping[str, str]) -> Configuration:
+def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: int) -> Configuration:
     """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
     all_settings = {
         "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
@@ -59,7 +65,7 @@ def configuration(pipeline: Pipeline, settings: Mapping[str, str]) -> Configurat
         "python.execution-mode": "process",
         "python.fn-execution.arrow.batch.size": str(pipeline.performance.batch_records),
         "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * pipeline.performance.batch_records),
-        "python.fn-execution.bundle.time": str(pipeline.performance.batch_time),
+        "python.fn-execution.bundle.time": str(batch_times * pipeline.performance.batch_time),
         "table.exec.uid.generation": "ALWAYS",
         "table.local-time-zone": "UTC",
         **settings,

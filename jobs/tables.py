@@ -140,7 +140,7 @@ def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> st
     relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
     if bounded or all(relayed) or not any(relayed):
         return event_time
-    relayed_at = f"TRY_CAST(CAST(headers['{RELAYED_HEADER}'] AS STRING) AS BIGINT) * 1000"
+    relayed_at = f"TRY_CAST({header_text(RELAYED_HEADER)} AS BIGINT) * 1000"
     at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after // 2}, 3)"
     at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
     return f"""CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {event_time}
@@ -154,7 +154,7 @@ def _ingest_watermark(pipeline: Pipeline) -> str:
     event times. They become readable at a checkpoint, so young ones are some intervals old.
     """
     young = _interval(2 * pipeline.checkpoint.interval + 2_000)
-    watermark = f"TRY_CAST(CAST(headers['{WATERMARK_HEADER}'] AS STRING) AS BIGINT)"
+    watermark = f"TRY_CAST({header_text(WATERMARK_HEADER)} AS BIGINT)"
     return f"""CASE
         WHEN MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - INTERVAL {young}
         THEN TO_TIMESTAMP_LTZ({watermark}, 3) END"""
@@ -192,6 +192,12 @@ _METADATA = {
 def reject_headers(job: str, **columns: str) -> str:
     """A MAP of what a reject says beside its own headers, from SQL expressions of strings by name."""
     return header_map({**columns, "job": quote(job), "version": quote(__version__)})
+
+
+def header_text(name: str) -> str:
+    """SQL of a header of the source table as a string; null where there is none."""
+    # DECODE does not compile in a watermark expression.
+    return f"CAST(headers[{quote(name)}] AS STRING)"
 
 
 def header_map(columns: dict[str, str]) -> str:

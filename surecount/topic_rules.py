@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -123,11 +124,12 @@ def _topic(name: str, partitions: int, brokers: int, config: dict[str, str]) -> 
 
 def check_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -> None:
     """Raise SurecountError for every output topic that exists and would lose or refuse records."""
+    raw = list(raw)
     faults = [
         fault
         for wanted in wanted_outputs(pipeline, cluster, raw)
         if (topic := cluster.topics.get(wanted.name)) is not None
-        for fault in _output_faults(topic, wanted, pipeline)
+        for fault in (*_output_faults(topic, wanted, pipeline), *(_retention_faults(topic, wanted) if raw else ()))
     ]
     if faults:
         raise SurecountError(
@@ -163,6 +165,20 @@ def _output_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator[
             f"needs up to {wanted.max_message_bytes}, and one that doesn't fit stops the job",
             (topic.name, f"max.message.bytes={wanted.max_message_bytes}"),
         )
+
+
+def _retention_faults(topic: Topic, wanted: Topic) -> Iterator[tuple[str, tuple[str, str]]]:
+    if wanted.timestamp_type != "CreateTime" or _keeps(topic.retention_ms) >= _keeps(wanted.retention_ms):
+        return
+    yield (
+        f"topic {topic.name!r} has retention.ms={topic.retention_ms}, the topic it is copied from "
+        f"{wanted.retention_ms}: records are copied with their own times, so old ones would be deleted on arrival",
+        (topic.name, f"retention.ms={wanted.retention_ms}"),
+    )
+
+
+def _keeps(retention_ms: int) -> float:
+    return math.inf if retention_ms < 0 else retention_ms
 
 
 def _alter(pipeline: Pipeline, name: str, setting: str) -> str:

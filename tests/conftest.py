@@ -162,8 +162,8 @@ def make(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Running]]:
         pipeline = config.parse(data, str(file))
         if sources is None:
             topics.ensure_source(pipeline, partitions)
-            topics.ensure_outputs(pipeline)
             _keep_forever(pipeline)
+            topics.ensure_outputs(pipeline)
         return Running(pipeline, file, stack)
 
     yield build

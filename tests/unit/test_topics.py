@@ -131,6 +131,24 @@ def test_outputs_that_would_lose_records_are_refused(existing: Topic, message: s
     assert "localhost:9092" in caught.value.hint
 
 
+@pytest.mark.parametrize(("kept", "raw_kept"), [("604800000", "-1"), ("999", "1000"), ("0", "1")])
+def test_copies_that_would_go_before_their_records_are_refused(kept: str, raw_kept: str) -> None:
+    raw = [topic("shop.orders", retention_ms=raw_kept)]
+    clean = topic("shop.clean", max_message_bytes="2097152", retention_ms=kept)
+    with pytest.raises(SurecountError) as caught:
+        check_outputs(pipeline(**INGEST), cluster(clean), raw)
+    assert f"'shop.clean' has retention.ms={kept}, the topic it is copied from {raw_kept}" in caught.value.message
+    assert f"--entity-name shop.clean --add-config retention.ms={raw_kept}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("kept", "raw_kept"), [("-1", "-1"), ("-1", "5"), ("6", "5"), ("5", "5")])
+def test_copies_may_be_kept_longer_than_their_records(kept: str, raw_kept: str) -> None:
+    clean = topic("shop.clean", max_message_bytes="2097152", retention_ms=kept)
+    check_outputs(pipeline(**INGEST), cluster(clean), [topic("shop.orders", retention_ms=raw_kept)])
+    # While the cluster of a raw topic is away, it is not known how long that keeps records.
+    check_outputs(pipeline(**INGEST), cluster(topic("shop.clean", max_message_bytes="2097152", retention_ms="1")), [])
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SurecountError) as caught:
         check_outputs(pipeline(), cluster(topic("shop.results"), topic("shop.corrections")), [])
