@@ -104,7 +104,7 @@ def client_env(layout: Layout, java: Path) -> dict[str, str]:
         "PYFLINK_CLIENT_EXECUTABLE": str(python),
         # The scripts and the client call `python` by name.
         "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
-        "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}"]),
+        "JVM_ARGS": shlex.join([*QUIET_JVM, QUICK_COMPILER, f"-Djava.io.tmpdir={scratch}"]),
         "TMPDIR": str(scratch),
     }
 

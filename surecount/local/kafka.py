@@ -24,7 +24,8 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
 QUIET_JVM = ("-XX:-UsePerfData",)
 # A laptop's cores are few: without this the second compiler is busy for minutes, in each broker and JobManager,
-# with code that hardly matters to them, while TaskManagers wait for a core.
+# with code that hardly matters to them, while TaskManagers wait for a core. A submission takes 10 s with it, 13 s
+# without.
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 
 
