@@ -69,8 +69,11 @@ def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """One row for each batch's accepted records, and one for each rejected record."""
     decode = udf(DecodeAndIdentify(pipeline.spec(), pipeline.inlets), result_type=DECODED, func_type="pandas")
     t.create_temporary_function("decode_and_identify", decode)
+    says_more, *origin = arrived_with(pipeline.inlets)
+    arguments = ["v", "k", f"CASE WHEN {says_more} THEN JSON_STRING(headers) END", *origin, "kafka_time"]
+    # What stands beside the function is copied for every record that waits for Python, and a map entry by entry.
     decoded = t.sql_query(f"""
-        SELECT k, v, headers, decode_and_identify(v, k, {", ".join(arrived_with(pipeline.inlets))}, kafka_time) AS d
+        SELECT k, v, CASE WHEN {says_more} THEN headers END AS headers, decode_and_identify({", ".join(arguments)}) AS d
         FROM source""")
     t.create_temporary_view("with_decoded", decoded)
     # As a DataStream once: two queries on the view would read Kafka and decode twice.
@@ -118,9 +121,8 @@ _COPY_HEADERS = tables.header_map(
 
 def _unpack(kind: str, added: str, *further: str) -> str:
     """The records of packs of a kind: key, value, headers with those ``added``, and what else is asked for."""
-    headers = f"CASE WHEN headers IS NULL THEN {added} ELSE MAP_UNION(headers, {added}) END"
     return f"""
-        SELECT {", ".join(["k", "v", headers, *further])}
+        SELECT {", ".join(["k", "v", tables.headers_and(added), *further])}
         FROM admitted CROSS JOIN UNNEST(records) AS pack (k, v, headers, partition_, offset_, kafka_ms, event_ms)
         WHERE kind = '{kind}'"""
 
@@ -140,7 +142,7 @@ def _rejects(pipeline: Pipeline) -> str:
         detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
     return f"""
-        SELECT k, v, MAP_UNION(headers, {undecoded}) FROM decoded WHERE rejected IS NOT NULL
+        SELECT k, v, {tables.headers_and(undecoded)} FROM decoded WHERE rejected IS NOT NULL
         UNION ALL {_unpack(TOO_OLD, too_old)}"""
 
 

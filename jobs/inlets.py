@@ -1,6 +1,6 @@
 """Where the records come from that ingest reads, as SQL over the columns of its source table.
 
-What a relay has written into headers is read here, by the JVM: to hand it on as JSON and to read that took two
+What a relay has written into its header is read here, by the JVM: to hand it on as JSON and to read that took two
 thirds of Python's time.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobs.tables import header_text, quote
-from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER, RELAYS_HEADERS
+from udfs.records import RELAYED_HEADER
 from udfs.spec import Inlet
 
 
 def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
-    """A record's headers as JSON or null, the number of its inlet, and its partition and offset there.
-
-    Null where there are none, or only those of a relay, which say no more than the other three.
+    """Whether a record's headers say more than the other three, the number of its inlet, and its partition and
+    offset there.
     """
     direct = {inlet.topic: str(number) for number, inlet in enumerate(inlets) if inlet.relay is None and inlet.topic}
     by_relay = {
@@ -25,29 +24,24 @@ def arrived_with(inlets: Sequence[Inlet]) -> list[str]:
         if relay is not None
     }
     if not by_relay:
-        return [_json("CARDINALITY(headers) > 0"), _number("topic", direct), "`partition`", "`offset`"]
-    _, stated_topic, stated_partition, stated_offset = map(header_text, ORIGIN_HEADERS)
+        return ["CARDINALITY(headers) > 0", _number("topic", direct), "`partition`", "`offset`"]
+    partition, offset, topic = (f"SPLIT_INDEX({header_text(RELAYED_HEADER)}, ' ', {at})" for at in (0, 1, 3))
     is_relayed = f"topic IN ({_list(by_relay)})"
     numbers = dict(direct)
     unknown = []
     for relay, by_topic in by_relay.items():
         topics = {topic: str(number) for topic, number in by_topic.items() if topic is not None}
-        numbers[relay] = f"CASE {stated_topic} {_whens(topics)} ELSE {by_topic[None]} END"
-        unknown.append(f"topic = {quote(relay)} AND {stated_topic} NOT IN ({_list(topics)})")
+        numbers[relay] = f"CASE {topic} {_whens(topics)} ELSE {by_topic[None]} END"
+        unknown.append(f"topic = {quote(relay)} AND {topic} NOT IN ({_list(topics)})")
     says_more = f"""CASE WHEN {is_relayed}
-        THEN CARDINALITY(headers) <> {len(RELAYS_HEADERS)} OR headers['{RELAYED_HEADER}'] IS NULL
-            OR {" OR ".join(unknown)}
+        THEN CARDINALITY(headers) > 1 OR {" OR ".join(unknown)}
         ELSE CARDINALITY(headers) > 0 END"""
     return [
-        _json(says_more),
+        says_more,
         _number("topic", numbers),
-        f"CASE WHEN {is_relayed} THEN CAST({stated_partition} AS INT) ELSE `partition` END",
-        f"CASE WHEN {is_relayed} THEN CAST({stated_offset} AS BIGINT) ELSE `offset` END",
+        f"CASE WHEN {is_relayed} THEN CAST({partition} AS INT) ELSE `partition` END",
+        f"CASE WHEN {is_relayed} THEN CAST({offset} AS BIGINT) ELSE `offset` END",
     ]
-
-
-def _json(condition: str) -> str:
-    return f"CASE WHEN {condition} THEN JSON_STRING(headers) END"
 
 
 def _number(column: str, numbers: Mapping[str, str]) -> str:

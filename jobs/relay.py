@@ -15,6 +15,7 @@ from pyflink.table import StreamTableEnvironment
 from jobs import tables
 from jobs.running import run
 from surecount.config import Pipeline
+from udfs.records import RELAYED_HEADER
 
 JOB = "relay"
 
@@ -40,17 +41,10 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     t.execute_sql(tables.remote_source(pipeline, job, pathway, bounded=arguments.bounded))
     metadata = ["headers", "kafka_time"]
     t.execute_sql(tables.sink(pipeline, job, "copy", copy, key_value_type="BYTES", metadata=metadata))
-    origin = tables.header_map(
-        {
-            "pathway": tables.quote(pathway.name),
-            "topic": "topic",
-            "partition": "CAST(`partition` AS STRING)",
-            "offset": "CAST(`offset` AS STRING)",
-            "relayed_at": "CAST(UNIX_TIMESTAMP() AS STRING)",
-        }
-    )
+    parts = ["CAST(`partition` AS STRING)", "CAST(`offset` AS STRING)", "CAST(UNIX_TIMESTAMP() AS STRING)", "topic"]
+    origin = f"MAP[{tables.quote(RELAYED_HEADER)}, ENCODE(CONCAT_WS(' ', {', '.join(parts)}), 'UTF-8')]"
     outputs = t.create_statement_set()
-    outputs.add_insert("copy", t.sql_query(f"SELECT k, v, MAP_UNION(headers, {origin}), kafka_time FROM source"))
+    outputs.add_insert("copy", t.sql_query(f"SELECT k, v, {tables.headers_and(origin)}, kafka_time FROM source"))
     outputs.attach_as_datastream()
 
 

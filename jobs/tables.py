@@ -140,11 +140,12 @@ def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> st
     relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
     if bounded or all(relayed) or not any(relayed):
         return event_time
-    relayed_at = f"TRY_CAST({header_text(RELAYED_HEADER)} AS BIGINT) * 1000"
+    relayed_at = f"CAST(SPLIT_INDEX({header_text(RELAYED_HEADER)}, ' ', 2) AS BIGINT) * 1000"
     at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after // 2}, 3)"
     at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
-    return f"""CASE WHEN headers['{RELAYED_HEADER}'] IS NULL THEN {event_time}
-        ELSE GREATEST({event_time}, LEAST({at_least}, {at_most})) END"""
+    relays = ", ".join(quote(pipeline.relay_topic(p)) for p in pipeline.pathways if pipeline.is_relayed(p))
+    return f"""CASE WHEN topic IN ({relays}) THEN GREATEST({event_time}, LEAST({at_least}, {at_most}))
+        ELSE {event_time} END"""
 
 
 def _ingest_watermark(pipeline: Pipeline) -> str:
@@ -198,6 +199,11 @@ def header_text(name: str) -> str:
     """SQL of a header of the source table as a string; null where there is none."""
     # DECODE does not compile in a watermark expression.
     return f"CAST(headers[{quote(name)}] AS STRING)"
+
+
+def headers_and(added: str) -> str:
+    """SQL of the headers of the column ``headers``, which may be null, and of those in a MAP."""
+    return f"CASE WHEN headers IS NULL THEN {added} ELSE MAP_UNION(headers, {added}) END"
 
 
 def header_map(columns: dict[str, str]) -> str:

@@ -24,7 +24,7 @@ from surecount.errors import SurecountError
 from surecount.rejects import PREFIX, OnProgress, Reject, check_reasons, committed_ranges, read, unheard
 from surecount.waiting import wait_until
 from udfs import reasons
-from udfs.records import ORIGIN_HEADERS, REPLAYED_HEADER
+from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER, REPLAYED_HEADER
 
 ONLY_WHEN_NAMED = {
     reasons.BEYOND_HORIZON: "only when named: may be a copy of an event that counts already",
@@ -59,6 +59,9 @@ Offsets = list[tuple[Any, list[TopicPartition]]]
 """Offsets to commit, each list with the metadata of its group."""
 
 
+Headers = list[tuple[str, str | bytes | None]]
+
+
 class LeftOutError(Exception):
     """A reject is not replayed; the text says why."""
 
@@ -72,7 +75,7 @@ class Record:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, str | bytes | None]]
+    headers: Headers
 
 
 class Targets:
@@ -105,7 +108,10 @@ class Targets:
         if not timestamp_ms:  # the client takes 0 for the present
             raise LeftOutError(f"its Kafka timestamp cannot be sent: {reject.said('timestamp') or 'none'}")
         kept = (*ORIGIN_HEADERS, *_CLEAN_HEADERS) if topic == self._clean else ORIGIN_HEADERS
-        headers = [(name, value) for name, value in reject.headers if name in kept or not name.startswith(PREFIX)]
+        headers: Headers = [(n, value) for n, value in reject.headers if n in kept or not n.startswith(PREFIX)]
+        if topic in self._relayed.values():
+            # As the relay would have made it, but at no time: this one says nothing of how late the relay is.
+            headers.append((RELAYED_HEADER, f"{partition} {reject.number('offset')} 0 {reject.said('topic')}".encode()))
         return Record(
             topic,
             partition if partition < partitions[topic] else _BY_KEY,

@@ -20,9 +20,9 @@ from udfs.spec import Field, Inlet
 
 ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
 REPLAYED_HEADER = "surecount.replayed"
-RELAYED_HEADER = "surecount.relayed_at"
-"""On a relay's copy: when it was made, in s since 1970."""
-RELAYS_HEADERS = (*ORIGIN_HEADERS, RELAYED_HEADER)
+RELAYED_HEADER = "surecount.relayed"
+"""On a relay's copy: the record's partition and offset on its pathway's cluster, when the copy was made, in s since
+1970, or 0, and the record's topic, apart by spaces. One header, as Flink copies a map of headers entry by entry."""
 
 Headers = dict[str, bytes]
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Arrived:
     """A batch as Kafka's source gives it, one entry a record.
 
     ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are None where a
-    record has none, or only those of a relay, which say no more than that.
+    record has none, or only that of a relay, which says no more than that.
     """
 
     values: Sequence[bytes | None]
@@ -82,9 +82,12 @@ class Arrived:
     def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
         """Where a record stands on its pathway's cluster."""
         inlet = inlets[self.inlet[row]]
-        if inlet.topic is None:
-            return _stated_origin(self.headers[row] or {})
-        return Origin(inlet.pathway, inlet.topic, int(self.partition[row]), int(self.offset[row]))
+        topic = inlet.topic or _relayed_topic(self.headers[row] or {})
+        return Origin(inlet.pathway, topic, int(self.partition[row]), int(self.offset[row]))
+
+
+def _relayed_topic(headers: Headers) -> str:
+    return headers[RELAYED_HEADER].decode().split(" ", 3)[3]
 
 
 def _stated_origin(headers: Headers) -> Origin:
@@ -201,10 +204,9 @@ def _places(
             continue
         inlet = inlets[place[at]]
         if inlet.topic is None:
-            origin = _stated_origin(given)
-            place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
+            place[at] = places.setdefault((inlet.pathway, _relayed_topic(given)), len(places))
         if inlet.relay is not None:
-            given = {name: value for name, value in given.items() if name not in RELAYS_HEADERS}
+            given = {name: value for name, value in given.items() if name != RELAYED_HEADER}
         headers.append(list(given.items()))
     return place, arrived.partition[rows], arrived.offset[rows], headers, tuple(places)
 

@@ -39,6 +39,15 @@ class Places:
             self._names.append(name)
         return number << _OFFSET_BITS
 
+    def relayed(self, pathway: str, headers: Headers) -> int:
+        """The origin that a relay's copy states; raises MalformedError."""
+        text = header(headers, "relayed")
+        parts = text.split(" ")
+        if len(parts) != 4:
+            raise MalformedError(f"its header surecount.relayed is {text!r}")
+        partition, offset, _, topic = parts
+        return self.first(pathway, topic, _number(partition, "partition")) + _number(offset, "offset")
+
     def stated(self, headers: Headers) -> int:
         """The origin that a record's headers state; raises MalformedError."""
         place = tuple(map(headers.get, _PLACE_HEADERS))

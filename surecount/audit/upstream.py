@@ -105,7 +105,7 @@ class Upstream:
                 if _REPLAYED in headers:
                     continue
                 try:
-                    origins.append(places.stated(headers))
+                    origins.append(places.relayed(pathway.name, headers))
                 except MalformedError as error:
                     differences.add(_malformed(message, error))
                 else:
@@ -169,7 +169,7 @@ class _RawIntake:
         messages = run.messages
         headers = list(map(headers_of, messages))
         if run.place[0] in self._relayed:
-            origins, messages, headers = self._stated(messages, headers)
+            origins, messages, headers = self._relayed_from(self._pathways[run.place[0]], messages, headers)
         else:
             first = self._raw.places.first(self._pathways[run.place[0]].name, *run.place)
             origins = [first + offset_of(message) for message in messages]
@@ -183,14 +183,14 @@ class _RawIntake:
             ids = [0 if isinstance(verdict, str) else self._event_id(verdict) for verdict in verdicts]
         self._raw.add(origins, contents, ids, verdicts)
 
-    def _stated(
-        self, messages: list[Message], headers: list[Headers]
+    def _relayed_from(
+        self, pathway: Pathway, messages: list[Message], headers: list[Headers]
     ) -> tuple[list[int], list[Message], list[Headers]]:
         """The records of a relay topic that say where they are from."""
         origins: dict[int, int] = {}
         for index, given in enumerate(headers):
             try:
-                origins[index] = self._raw.places.stated(given)
+                origins[index] = self._raw.places.relayed(pathway.name, given)
             except MalformedError as error:
                 self._differences.add(_malformed(messages[index], error))
         return list(origins.values()), [messages[index] for index in origins], [headers[index] for index in origins]

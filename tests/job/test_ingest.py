@@ -183,9 +183,7 @@ def test_a_relay_that_comes_late_is_not_waited_for(make: Callable[..., Running],
 
     def watermark_is_young() -> bool:
         # The relay copies what is ten minutes old.
-        stated = {"pathway": "west", "topic": f"{name}.two", "partition": 0, "offset": next(numbers)}
-        stated["relayed_at"] = now_ms() // 1000
-        headers = {f"surecount.{header}": str(value).encode() for header, value in stated.items()}
+        headers = {"surecount.relayed": f"0 {next(numbers)} {now_ms() // 1000} {name}.two".encode()}
         send(run.pipeline.relay_topic(run.pipeline.pathways[1]), now_ms() - 600_000, headers)
         send(f"{name}.one", now_ms(), {})
         producer.flush()

@@ -61,12 +61,12 @@ def ship(run: Running, amount: str) -> None:
     (run.file.parent / f"{run.pipeline.name}_own.py").write_text(DECODE.replace("AMOUNT", amount))
 
 
-def send(run: Running, topic: str, *values: bytes, at_ms: int, origin: dict[str, str] | None = None) -> None:
-    """Send to ``NAME.topic``; with an ``origin`` as a relay does, from offset 100 on."""
+def send(run: Running, topic: str, *values: bytes, at_ms: int, relayed: str | None = None) -> None:
+    """Send to ``NAME.topic``; as a relay does from a topic's partition 7, from offset 100 on, where it is named."""
     producer = Producer(topics.client_config(run.pipeline.kafka))
     for offset, value in enumerate(values, 100):
-        stated = {**origin, "offset": str(offset)} if origin else {}
-        headers = OWN_HEADERS | {f"surecount.{name}": text.encode() for name, text in stated.items()}
+        by_relay = {"surecount.relayed": f"7 {offset} {at_ms // 1000} {relayed}".encode()} if relayed else {}
+        headers = OWN_HEADERS | by_relay
         producer.produce(f"{run.pipeline.name}.{topic}", value, b"", timestamp=at_ms, headers=headers)
     producer.flush()
 
@@ -157,11 +157,10 @@ def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[...,
     ship(run, "amount")
     job = start(run, "ingest")
     now = int(time.time() * 1000)
-    far = {"pathway": "far", "topic": f"{name}.far", "partition": "7"}
     good = [b"%d,web,1" % now, b"%d,far,2" % now]
     bad = [b"%d,web,3 EUR" % now, b"%d,web,4 EUR" % now, b"%d,far,5 EUR" % now, b"%d,far,6 EUR" % now]
     send(run, "in", good[0], *bad[:2], at_ms=now)
-    send(run, "pathway.far", good[1], *bad[2:], at_ms=now, origin=far)
+    send(run, "pathway.far", good[1], *bad[2:], at_ms=now, relayed=f"{name}.far")
     has(run, outputs.rejects, 4)
     snapshot = stop(run, job)
     ship(run, 'amount.removesuffix(" EUR")')

@@ -111,7 +111,7 @@ def run(sent: list[Sent], pipeline: Pipeline = BY_ID, seed: int = 0) -> World:
             offset = world.far.put("a", value, **more)
             stated = origin("eu", "a", 0, offset)
             place: Place = (RELAY, order.randint(0, 1))
-            more["headers"] = shuffled({**dict(own), **stated}, order)
+            more["headers"] = shuffled({**dict(own), "surecount.relayed": b"0 %d %d a" % (offset, ts // 1000)}, order)
         else:
             place = one.place
         offset = world.main.put(place[0], value, partition=place[1], **more)
@@ -123,6 +123,7 @@ def run(sent: list[Sent], pipeline: Pipeline = BY_ID, seed: int = 0) -> World:
         headers = {**dict(message.headers() or []), **stated}
         ts = T0 + one.minute * MINUTE
         known = {event: time for event, time in known.items() if watermark is None or time + MINUTE >= watermark}
+        headers.pop("surecount.relayed", None)
         given = dict(message.headers() or [])
         event = (one.who, one.n) if pipeline.source.event_id else tuple({**stated, **given}[name] for name in stated)
         if one.bad or (watermark is not None and ts < watermark - MINUTE and not one.replayed):
@@ -245,7 +246,9 @@ MUTATIONS: dict[str, tuple[str, Callable[[World], None]]] = {
     "a reject's reason": ("reject_changed", change("shop.rejects", **stating(reason="empty"))),
     "a reject's job": ("reject_missing", change("shop.rejects", **stating(job="shop.aggregate"))),
     "a reject's topic": ("reject_unexpected", change("shop.rejects", **stating(topic="b2"))),
-    "a copy without origin": ("malformed", change(RELAY, **without("surecount.offset"))),
+    "a copy without origin": ("malformed", change(RELAY, **without("surecount.relayed"))),
+    "a copy with half an origin": ("malformed", change(RELAY, **stating(relayed="0 1"))),
+    "a copy with an odd origin": ("malformed", change(RELAY, **stating(relayed="0 x 1 a"))),
 }
 
 
@@ -266,9 +269,9 @@ def test_every_mutation_is_caught(name: str, seed: int) -> None:
     [
         ("relay_changed", change(RELAY, value=b"{}")),
         ("relay_changed", change(RELAY, **without("x"))),
-        ("relay_unexpected", change(RELAY, **stating(offset="99"))),
-        ("relay_unexpected", change(RELAY, **stating(pathway="web"))),
-        ("malformed", change(RELAY, **without("surecount.pathway"))),
+        ("relay_unexpected", change(RELAY, **stating(relayed="0 99 1 a"))),
+        ("relay_unexpected", change(RELAY, **stating(relayed="0 0 1 b"))),
+        ("malformed", change(RELAY, **without("surecount.relayed"))),
     ],
 )
 def test_a_relay_that_changes_records_is_caught(kind: str, mutate: Callable[[World], None]) -> None:
