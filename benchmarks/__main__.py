@@ -9,6 +9,7 @@ import typer
 
 from benchmarks import deduplication, latency, outage, state, throughput
 from surecount.console import run
+from surecount.local.flink import parse_settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 Rate = Annotated[int, typer.Option(help="Events a second.")]
@@ -31,20 +32,24 @@ def deduplication_command(
     rounds: Annotated[int, typer.Option(help="Runs of each, interleaved.")] = 2,
     alone: Annotated[bool, typer.Option("--alone", help="Without Flink SQL.")] = False,
     limit: Annotated[int, typer.Option(help="Seconds after which a run is given up.")] = 900,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, for both.")
+    ] = None,
 ) -> None:
     """Bounded ingest beside Flink SQL's deduplication: time, state, memory."""
-    deduplication.run(events, duplicates, rounds, limit, alone=alone)
+    deduplication.run(events, duplicates, rounds, limit, parse_settings(settings or []), alone=alone)
 
 
 @app.command("outage")
 def outage_command(
     rate: Rate = 20_000,
-    before: Annotated[int, typer.Option(help="Seconds before the kill, in which the JVMs warm up.")] = 90,
+    before: Annotated[int, typer.Option(help="Seconds before the kill, in which the JVMs warm up.")] = 150,
     away: Annotated[int, typer.Option(help="Seconds without the cluster.")] = 60,
     after: Annotated[int, typer.Option(help="Seconds after its return.")] = 75,
+    idle_after: Annotated[int, typer.Option(help="The pipeline's source.idle_after, s.")] = outage.IDLE_AFTER_S,
 ) -> None:
     """One of two pathways' clusters is killed for a while: gaps in the results, restarts, books."""
-    outage.run(rate, before, away, after)
+    outage.run(rate, before, away, after, idle_after)
 
 
 @app.command("state")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -55,14 +55,17 @@ class _Run:
     memory: int
 
 
-def run(events: int, duplicates: float, rounds: int, limit: int, *, alone: bool) -> None:
-    """Print each run as it ends, then medians and the ratio. Each has to leave every event once."""
+def run(events: int, duplicates: float, rounds: int, limit: int, settings: Mapping[str, str], *, alone: bool) -> None:
+    """Print each run as it ends, then medians and the ratio. Each has to leave every event once.
+
+    ``settings`` are Flink's, for both.
+    """
     runs: dict[str, list[_Run]] = defaultdict(list)
     options = Options(
         events=events, keys=_KEYS, per_window=_EVENTS_A_MINUTE // _KEYS, duplicates=duplicates, partitions=PARTITIONS
     )
     programs = {"surecount ingest": _ours} | ({} if alone else {"Flink SQL": _sql})
-    with stage() as on:
+    with stage(settings=settings) as on:
         filled, _ = on.pipeline("raw", _PIPELINE)
         with err.status(f"generating {events:,} events, {duplicates:.0%} of them twice"):
             summary = generate(filled, options, lambda _: None)

@@ -8,10 +8,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from confluent_kafka.admin import AdminClient
 
@@ -94,12 +95,12 @@ class Stage:
 
 
 @contextmanager
-def stage(slots: int = 2) -> Iterator[Stage]:
-    """One broker, a JobManager and a TaskManager, on free ports."""
+def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stage]:
+    """One broker, a JobManager and a TaskManager, on free ports, with ``settings`` of Flink's."""
     folder = Path(tempfile.mkdtemp(prefix="surecount-bench-"))
     stack = Stack(folder / "stack")
     try:
-        cli.start(stack, brokers=1, taskmanagers=1, slots=slots, kafka_port=0, flink_port=0)
+        cli.start(stack, brokers=1, taskmanagers=1, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings)
         yield Stage(stack, folder)
     finally:
         stack.down(purge=True)

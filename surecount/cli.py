@@ -19,7 +19,7 @@ from surecount import __version__, config, templates, topics
 from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
-from surecount.commands import rejects
+from surecount.commands import life, rejects
 from surecount.commands.send import send
 from surecount.config import Pipeline, parse_duration
 from surecount.console import (
@@ -28,6 +28,7 @@ from surecount.console import (
     FlinkUrl,
     PipelineFile,
     err,
+    find_cluster,
     flink_url,
     out,
     print_json,
@@ -37,11 +38,13 @@ from surecount.console import (
 from surecount.errors import SurecountError
 from surecount.generate import generate as run_generate
 from surecount.generator.options import Options, parse_start
+from surecount.local.flink import parse_settings
 from surecount.local.stack import DEFAULT_DIRECTORY, Stack, StackRunsError
 from surecount.ops import bounded as bounded_runs
 from surecount.ops.code import check_decode
 from surecount.ops.flink import Flink
-from surecount.ops.submit import check_outputs_empty, client_environment, job_name
+from surecount.ops.restore import LATEST
+from surecount.ops.submit import check_outputs_empty, job_name
 from surecount.ops.submit import submit as run_submit
 from surecount.watch import Watch
 
@@ -76,9 +79,14 @@ def up(
     flink: Annotated[
         bool, typer.Option("--flink/--no-flink", help="Without: only Kafka, as a second cluster of raw topics.")
     ] = True,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, in place of that in flink-conf/."),
+    ] = None,
 ) -> None:
     """Start Kafka and Flink as processes of this machine."""
     stack = Stack(directory)
+    flink_settings = parse_settings(settings or [])
     try:
         start(
             stack,
@@ -88,6 +96,7 @@ def up(
             kafka_port=kafka_port,
             flink_port=flink_port,
             flink=flink,
+            flink_settings=flink_settings,
         )
     except StackRunsError as running:
         out.print(running.message, highlight=False, markup=False)
@@ -215,6 +224,8 @@ def generate(
 
 
 app.command()(send)
+for command in (life.stop, life.start, life.savepoint, life.rescale, life.snapshots):
+    app.command()(command)
 app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
 
 
@@ -227,25 +238,26 @@ def submit(
     parallelism: Annotated[int, typer.Option(min=1)] = 1,
     bounded: Annotated[bool, typer.Option(help="Read what is there, close all windows, and wait for the end.")] = False,
     snapshot: Annotated[
-        str | None, typer.Option("--from", metavar="PATH", help="A savepoint or checkpoint to start from.")
+        str | None,
+        typer.Option("--from", metavar="latest|PATH", help="The savepoint or checkpoint to start from; default: none."),
     ] = None,
+    accept: life.Accept = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit a pipeline's jobs to the local stack, or to any Flink cluster."""
     loaded = config.load(pipeline)
-    names = _chosen_jobs(loaded, job, snapshot)
-    cluster, environment = _cluster(directory, flink)
-    for note in topics.check_sources(loaded):
-        err.print(f"note: {note}\n  → its relay waits for it", style="yellow", markup=False, highlight=False)
-    topics.ensure_outputs(loaded)
+    names = life.chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
+    cluster, environment = find_cluster(directory, flink)
+    life.prepare(loaded)
     if snapshot is None:
-        check_outputs_empty(loaded, names)
+        for name in names:
+            check_outputs_empty(loaded, name)
     done = []
     for name in names:
         with err.status(f"submitting {job_name(loaded, name)}"):
             job_id = run_submit(
                 loaded, pipeline, cluster, environment,
-                job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot,
+                job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot, accepted=accept or (),
             )  # fmt: skip
         seconds = _wait_for_end(loaded, name, cluster, job_id) if bounded else _wait_until_running(cluster, job_id)
         state = cluster.state(job_id)
@@ -254,15 +266,6 @@ def submit(
             out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}", highlight=False)
     if as_json:
         print_json(done)
-
-
-def _chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None) -> tuple[str, ...]:
-    if job is not None and job not in pipeline.jobs:
-        raise SurecountError(f"--job {job}: the pipeline has no such job", f"it has {', '.join(pipeline.jobs)}")
-    names = pipeline.jobs if job is None else (job,)
-    if snapshot is not None and len(names) > 1:
-        raise SurecountError("--from is of one job", f"name it: --job {' or '.join(pipeline.jobs)}")
-    return names
 
 
 def _wait_for_end(pipeline: Pipeline, job: str, cluster: Flink, job_id: str) -> float:
@@ -351,13 +354,6 @@ def demo(
     from surecount import demo as demonstration
 
     demonstration.run(seconds, keep=keep)
-
-
-def _cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, str]]:
-    if flink is not None:
-        return Flink(flink), client_environment()
-    stack = Stack(directory)
-    return Flink(stack.flink_url), stack.flink_env()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from surecount.errors import SurecountError
 from surecount.local.stack import Stack
+from surecount.ops.flink import Flink
+from surecount.ops.submit import client_environment
 
 out = Console()
 err = Console(stderr=True)
@@ -81,6 +83,14 @@ def progress(unit: str, total: int | None) -> Iterator[Bar]:
 def flink_url(directory: Path, flink: str | None) -> str:
     """The cluster that ``--flink`` names, or the local stack's."""
     return flink or Stack(directory).flink_url
+
+
+def find_cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, str]]:
+    """The same, with the environment for Flink's command line."""
+    if flink is not None:
+        return Flink(flink), client_environment()
+    stack = Stack(directory)
+    return Flink(stack.flink_url), stack.flink_env()
 
 
 def print_json(content: Any) -> None:

@@ -55,6 +55,9 @@ class _Window:
     def segment(self, number: int) -> str:
         return f"{self.aggregate}|{self.start}|{self.end}|{number}"
 
+    def segments(self) -> list[str]:
+        return [self.segment(number) for number in range(self.first, self.next)]
+
 
 @dataclass
 class _Ledger:
@@ -116,13 +119,19 @@ class WindowLog:
         return Appended(timers, late)
 
     def close(self, time: int) -> list[Merged]:
-        """Merge and forget every window whose last millisecond is ``time`` or earlier."""
+        """Merge and forget every window whose last millisecond is ``time`` or earlier.
+
+        Windows of an aggregate that was taken out of the pipeline are only forgotten.
+        """
         ledger = _Ledger.decode(self._store.read_ledger())
         due = [window for window in ledger.windows.values() if window.end - 1 <= time]
         closed: list[Merged] = []
         for window in sorted(due, key=lambda w: (w.end, w.aggregate)):
-            aggregate = self._spec.by_name[window.aggregate]
-            closed.append(Merged(aggregate, window.start, window.end, self._take(window, aggregate)))
+            aggregate = self._spec.by_name.get(window.aggregate)
+            if aggregate is None:  # the pipeline has it no longer
+                self._remove(window)
+            else:
+                closed.append(Merged(aggregate, window.start, window.end, self._take(window, aggregate)))
             del ledger.windows[window.aggregate, window.start, window.end]
             ledger.closed[window.aggregate] = max(window.end, ledger.closed.get(window.aggregate, NO_WATERMARK))
         self._store.write_ledger(ledger.encode())
@@ -135,12 +144,14 @@ class WindowLog:
 
     def _take(self, window: _Window, aggregate: Aggregate) -> pa.RecordBatch:
         """All of a window as one partial; its segments are removed."""
-        names = [window.segment(number) for number in range(window.first, window.next)]
-        read = [partials.decode(self._store.read_segment(name), aggregate) for name in names]
-        for name in names:
+        read = [partials.decode(self._store.read_segment(name), aggregate) for name in window.segments()]
+        self._remove(window)
+        return partials.merge(read, aggregate)
+
+    def _remove(self, window: _Window) -> None:
+        for name in window.segments():
             self._store.remove_segment(name)
         window.first = window.next
-        return partials.merge(read, aggregate)
 
     def _compact(self, window: _Window, aggregate: Aggregate) -> None:
         data = partials.encode(self._take(window, aggregate), aggregate)

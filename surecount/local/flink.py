@@ -9,10 +9,11 @@ the command that the scripts would arrive at.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,24 @@ def merge_conf(text: str, settings: Mapping[str, str]) -> str:
     kept = [line for line in text.splitlines() if line.partition(":")[0].strip() not in settings]
     added = [f"{key}: {value}" for key, value in settings.items()]
     return "\n".join([*kept, "", "# Of this stack, written by `surecount up`.", *added, ""])
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+    """Flink settings from ``KEY=VALUE`` each; raises SurecountError."""
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not re.fullmatch(r"[a-z][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)+", key) or not equals or not _is_plain(value):
+            raise SurecountError(
+                f"--set {text!r} is no setting of Flink's",
+                "write it as KEY=VALUE, such as taskmanager.memory.process.size=2gb",
+            )
+        settings[key] = value
+    return settings
+
+
+def _is_plain(value: str) -> bool:
+    return value == value.strip() != "" and value.isprintable()
 
 
 def conf_value(text: str, key: str) -> str:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from surecount.errors import SurecountError
 from surecount.local import flink, kafka, ports, processes
@@ -114,12 +115,14 @@ class Stack:
         kafka_port: int = 9092,
         flink_port: int = 8081,
         flink: bool = True,
+        flink_settings: Mapping[str, str] = MappingProxyType({}),
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
         """Start the stack and return once every process is in service.
 
         Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it. Without
         ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for nothing.
+        ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
         in the folder is used again. Raises :class:`StackRunsError` where a supervisor runs, and
         :class:`SurecountError` for what a person can mend; then, as after Ctrl-C, nothing runs.
@@ -141,7 +144,9 @@ class Stack:
                 )
             processes.stop(self.directory)  # what an earlier supervisor left when it was killed
             try:
-                stack = self._prepare(java, brokers, taskmanagers, slots, kafka_port, flink_port if flink else None)
+                stack = self._prepare(
+                    java, brokers, taskmanagers, slots, kafka_port, flink_port if flink else None, flink_settings
+                )
                 self._start_supervisor()
                 self._await_ready(stack, started, on_ready)
             except BaseException:  # Ctrl-C too: a failed up leaves nothing running
@@ -208,7 +213,14 @@ class Stack:
             yield
 
     def _prepare(
-        self, java: Path, brokers: int, taskmanagers: int, slots: int, kafka_port: int, flink_port: int | None
+        self,
+        java: Path,
+        brokers: int,
+        taskmanagers: int,
+        slots: int,
+        kafka_port: int,
+        flink_port: int | None,
+        flink_settings: Mapping[str, str],
     ) -> StackSpec:
         """Choose ports, write all configuration, format new brokers, and write stack.json."""
         layout = self._layout
@@ -233,8 +245,9 @@ class Stack:
             formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]
             running = [kafka.process(java, layout, node, brokers=brokers) for node in nodes]
             if rest_port is not None:
-                settings = flink.stack_settings(layout, rest_port=rest_port, rpc_port=ports.pick(taken), slots=slots)
-                running += self._prepare_flink(java, settings, taskmanagers, pool)
+                own = flink.stack_settings(layout, rest_port=rest_port, rpc_port=ports.pick(taken), slots=slots)
+                _check_free(flink_settings, own)
+                running += self._prepare_flink(java, {**flink_settings, **own}, taskmanagers, pool)
             for formatting in formats:
                 formatting.result()
         stack = replace(stack, processes=tuple(running))
@@ -333,6 +346,11 @@ def _check_counts(brokers: int, taskmanagers: int, slots: int) -> None:
         raise SurecountError(f"--taskmanagers is {taskmanagers}", "give 0 to 16")
     if not 1 <= slots <= 64:
         raise SurecountError(f"--slots is {slots}", "give 1 to 64")
+
+
+def _check_free(settings: Mapping[str, str], own: Mapping[str, str]) -> None:
+    if taken := sorted(set(settings) & set(own)):
+        raise SurecountError(f"--set {taken[0]}: `surecount up` sets that itself, to {own[taken[0]]}", "leave it out")
 
 
 def _last_lines(file: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import shutil
 import sys
@@ -30,6 +31,14 @@ def package(target: Path, pipeline_file: Path, decode: str | None) -> None:
     for name, path in files.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / name)
+
+
+def hash_of_code(folder: Path) -> str:
+    """A short stable hash of a packaged folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _beside(folder: Path, decode: str) -> dict[str, Path]:

@@ -8,6 +8,8 @@ from typing import Any
 import requests
 
 from surecount.errors import SurecountError
+from surecount.ops.storage import uri_of
+from surecount.waiting import wait_until
 
 _TIMEOUT_S = 10.0
 RUNNING_STATES = ("INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "CANCELLING", "RECONCILING")
@@ -23,6 +25,13 @@ class Job:
     started_ms: int
 
 
+def innermost(trace: str) -> str:
+    """The innermost cause in a stack trace of Java's, or nothing."""
+    lines = [line.strip() for line in trace.splitlines()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return (causes or lines or [""])[-1 if causes else 0]
+
+
 class Flink:
     """A cluster behind the root ``url`` of its REST API."""
 
@@ -33,9 +42,9 @@ class Flink:
         """The JSON at a path; raises SurecountError where Flink is away or refuses."""
         return self._call("GET", path)
 
-    def _call(self, method: str, path: str) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            response = requests.request(method, self.url + path, timeout=_TIMEOUT_S)
+            response = requests.request(method, self.url + path, json=body, timeout=_TIMEOUT_S)
         except requests.RequestException as error:
             raise SurecountError(
                 f"no Flink answers at {self.url}: {type(error).__name__}",
@@ -59,6 +68,29 @@ class Flink:
         """The state of a job, such as RUNNING."""
         return str(self.get(f"/jobs/{job_id}")["state"])
 
+    def settings(self) -> dict[str, str]:
+        """The JobManager's configuration."""
+        return {row["key"]: row["value"] for row in self.get("/jobmanager/config")}
+
+    def free_slots(self) -> int:
+        """Slots of all TaskManagers that no job has."""
+        return int(self.get("/overview")["slots-available"])
+
+    def savepoint(self, job_id: str, timeout_s: float, *, stop: bool) -> str:
+        """Take a savepoint, and ``stop`` the job with it, never drained; its path. Raises SurecountError."""
+        path, body = ("stop", {"drain": False}) if stop else ("savepoints", {"cancel-job": False})
+        request = self._call("POST", f"/jobs/{job_id}/{path}", {**body, "formatType": "CANONICAL"})["request-id"]
+
+        def ended() -> dict[str, Any] | None:
+            answer: dict[str, Any] = self.get(f"/jobs/{job_id}/savepoints/{request}")
+            return answer["operation"] if answer["status"]["id"] == "COMPLETED" else None
+
+        operation = wait_until(ended, timeout_s, "the savepoint", poll_s=0.3)
+        if operation is None or "location" not in operation:
+            trace = (operation or {}).get("failure-cause", {}).get("stack-trace", "")
+            raise SurecountError(f"Flink took no savepoint: {innermost(trace)}", exit_code=1)
+        return uri_of(operation["location"])
+
     def cancel(self, job_id: str) -> None:
         """Ask a job to end without a savepoint; its checkpoints stay."""
         self._call("PATCH", f"/jobs/{job_id}?mode=cancel")
@@ -68,9 +100,7 @@ class Flink:
         history = self.get(f"/jobs/{job_id}/exceptions?maxExceptions=1")["exceptionHistory"]["entries"]
         if not history:
             return ""
-        lines = [line.strip() for line in history[0]["stacktrace"].splitlines()]
-        causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-        return str(causes[-1] if causes else lines[0])
+        return innermost(history[0]["stacktrace"])
 
     def checkpoints(self, job_id: str) -> dict[str, Any]:
         """Counts, latest and history of checkpoints."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-from surecount import topics
+from surecount import __version__, topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.code import PROJECT, check_decode, package
+from surecount.ops.code import PROJECT, check_decode, hash_of_code, package
 from surecount.ops.flink import Flink
+from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
+from surecount.ops.restore import find
+from surecount.ops.snapshots import Folders
 
-_JOB_ID = re.compile(r"JobID ([0-9a-f]{32})")
 _SHOWN_LINES = 12
 
 
@@ -25,13 +30,14 @@ def job_name(pipeline: Pipeline, job: str = "aggregate") -> str:
     return f"{pipeline.name}.{job}"
 
 
-def check_outputs_empty(pipeline: Pipeline, jobs: Iterable[str]) -> None:
+def check_outputs_empty(pipeline: Pipeline, job: str) -> None:
     """Refuse a start from nothing where an earlier run left records: it would write each of them twice."""
-    found = topics.offsets(pipeline.kafka, [topic for job in jobs for topic in pipeline.writes(job)])
+    found = topics.offsets(pipeline.kafka, pipeline.writes(job))
     if written := {topic for (topic, _), (low, high) in found.items() if high > low}:
         raise SurecountError(
             f"{', '.join(sorted(written))}: there are records of an earlier run, which a new one would write again",
-            "start from its snapshot with --from PATH, or give the pipeline new output topics",
+            "`surecount start` goes on from its newest snapshot, --from PATH from another one; or give the pipeline "
+            "new output topics",
             exit_code=1,
         )
 
@@ -46,43 +52,88 @@ def submit(
     parallelism: int = 1,
     bounded: bool = False,
     snapshot: str | None = None,
+    accepted: Collection[str] = (),
 ) -> str:
     """Submit one job of a pipeline and return its id.
 
-    ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is
-    the path of a savepoint or checkpoint to start from. Raises SurecountError with Flink's own cause.
+    ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is the path
+    of a savepoint or checkpoint to start from, or ``LATEST``, which may be none; it is checked, and the run is
+    written into the ledger. ``accepted`` are codes of refusals to go against. Raises SurecountError with what is
+    refused, or Flink's own cause.
     """
     if pipeline.source.decode is not None:
         check_decode(pipeline_file, pipeline.source.decode)
-    name, pathway = job_name(pipeline, job), pipeline.pathway_of(job)
+    name = job_name(pipeline, job)
     if running := flink.running(name):
         raise SurecountError(
             f"{running.name} runs already, as job {running.id}",
             "two would write everything twice; stop it first",
             exit_code=1,
         )
-    address = urlsplit(flink.url)
+    folders = Folders.of(flink)
+    ledger = Ledger(folders.savepoints, pipeline, job)
+    runs = ledger.runs()
+    origin = None
+    if snapshot is not None:
+        origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted)
+    if origin is None:
+        check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
         code = Path(folder) / "code"
         package(code, pipeline_file, pipeline.source.decode)
-        command = [
-            str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
-            "--jobmanager", address.netloc,
-            *(["--fromSavepoint", snapshot] if snapshot else []),
-            "--python", str(PROJECT / "jobs" / f"{'relay' if pathway else job}.py"),
-            "--pyFiles", str(code),
-            "--pipeline", str(pipeline_file.resolve()),
-            "--parallelism", str(parallelism),
-            "--name", name,
-            *(["--pathway", pathway.name] if pathway else []),
-            *(["--bounded"] if bounded else []),
-        ]  # fmt: skip
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        run = Run(
+            number=runs[-1].number + 1 if runs else 1,
+            job_id=uuid4().hex,
+            started_ms=now_ms(),
+            snapshot=origin.path if origin else None,
+            offsets=tuple((*place, offset) for place, offset in origin.offsets.items()) if origin else (),
+            parallelism=parallelism,
+            bounded=bounded,
+            config=config_of(pipeline),
+            config_hash=hash_of(config_of(pipeline)),
+            code_hash=hash_of_code(code),
+            versions=_versions(environment),
+            transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
+            accepted=tuple(accepted),
+        )
+        # Before it begins: a run that the ledger does not know could not be gone on from.
+        ledger.add(run)
+        _run(pipeline, pipeline_file, flink, environment, job, run, code)
+    return run.job_id
+
+
+def _run(
+    pipeline: Pipeline, file: Path, flink: Flink, environment: dict[str, str], job: str, run: Run, code: Path
+) -> None:
+    pathway = pipeline.pathway_of(job)
+    command = [
+        str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
+        "--jobmanager", urlsplit(flink.url).netloc,
+        f"-D$internal.pipeline.job-id={run.job_id}",
+        *(["--fromSavepoint", run.snapshot] if run.snapshot else []),
+        "--python", str(PROJECT / "jobs" / f"{'relay' if pathway else job}.py"),
+        "--pyFiles", str(code),
+        "--pipeline", str(file.resolve()),
+        "--parallelism", str(run.parallelism),
+        "--name", job_name(pipeline, job),
+        *(["--pathway", pathway.name] if pathway else []),
+        *(["--bounded"] if run.bounded else []),
+    ]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
-    found = _JOB_ID.search(output)
-    if done.returncode != 0 or found is None:
+    if done.returncode != 0 or f"JobID {run.job_id}" not in output:
         raise SurecountError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
-    return found[1]
+
+
+def _versions(environment: dict[str, str]) -> dict[str, str]:
+    """What a job runs on, by name; of jars the file names."""
+    jars = sorted(path.name for path in Path(environment["FLINK_LIB_DIR"]).glob("*.jar"))
+    return {
+        "surecount": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("apache-flink", "apache-beam", "pyarrow", "numpy")},
+        "jars": " ".join(jars),
+    }
 
 
 def client_environment() -> dict[str, str]:

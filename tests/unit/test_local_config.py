@@ -61,6 +61,18 @@ def test_settings_of_the_place_replace_those_of_the_file() -> None:
     assert "# why" in merged
 
 
+def test_settings_given_by_hand() -> None:
+    given = ["taskmanager.memory.process.size=2 gb", "env.java.opts.taskmanager=-Da=b"]
+    expected = {"taskmanager.memory.process.size": "2 gb", "env.java.opts.taskmanager": "-Da=b"}
+    assert flink.parse_settings(given) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "a.b=", "a.b= c", "a.b=c\nd: e", "=c", "a: b=c", "a b.c=d"])
+def test_settings_given_wrongly_are_named(text: str) -> None:
+    with pytest.raises(SurecountError, match=re.escape(repr(text))):
+        flink.parse_settings([text])
+
+
 def test_a_missing_setting_is_named() -> None:
     with pytest.raises(SurecountError, match=r"env\.java\.opts\.all is missing"):
         flink.conf_value("a: 1", "env.java.opts.all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -248,3 +249,39 @@ def test_chunks_of_any_size_give_the_same_totals() -> None:
         buckets.advance(1000)
         outcomes.append(totals(buckets.results))
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+RECORDS = st.lists(RECORD, min_size=1, max_size=8)
+
+
+@given(RECORDS, RECORDS, st.sets(st.sampled_from([a.name for a in SPEC.aggregates]), min_size=1, max_size=2))
+def test_what_other_aggregates_count_stays_when_some_are_taken_out(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], gone: set[str]
+) -> None:
+    buckets = Buckets(SPEC)
+    buckets.send([json.dumps(record).encode() for record in before])
+    buckets.spec = replace(SPEC, aggregates=tuple(a for a in SPEC.aggregates if a.name not in gone))
+    buckets.send([json.dumps(record).encode() for record in after])
+    buckets.advance(1_000)
+    expected = {name: numbers for name, numbers in model(before + after).items() if name[0] not in gone}
+    assert totals(buckets.results) == expected
+    assert all(not store for store in buckets.stores.values())
+
+
+@given(RECORDS, RECORDS)
+def test_no_record_is_lost_when_windows_change(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    buckets = Buckets(SPEC)
+    buckets.send([json.dumps(record).encode() for record in before])
+    changed = replace(SPEC.aggregates[0], window_ms=15)
+    buckets.spec = replace(SPEC, aggregates=(changed, *SPEC.aggregates[1:]))
+    buckets.send([json.dumps(record).encode() for record in after])
+    buckets.advance(1_000)
+
+    def by_key(found: dict[tuple[Any, ...], list[Any]]) -> dict[Any, list[Any]]:
+        sums: dict[Any, list[Any]] = {}
+        for (aggregate, key, _), numbers in found.items():
+            old = sums.get((aggregate, key), [0] * len(numbers))
+            sums[aggregate, key] = [a + b for a, b in zip(old, numbers, strict=True)]
+        return sums
+
+    assert by_key(totals(buckets.results)) == by_key(model(before + after))

@@ -1,0 +1,213 @@
+"""The commands ``surecount stop``, ``start``, ``savepoint``, ``rescale`` and ``snapshots``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from surecount import config, topics
+from surecount.config import Pipeline
+from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
+from surecount.errors import SurecountError
+from surecount.local.stack import DEFAULT_DIRECTORY
+from surecount.ops.life import Life, Listed
+from surecount.ops.restore import LATEST
+from surecount.ops.restore_rules import ACCEPTABLE
+from surecount.ops.snapshots import Snapshot
+from surecount.ops.submit import job_name
+
+OnlyJob = Annotated[str | None, typer.Option("--job", help="Only this job of the pipeline; default: all of them.")]
+From = Annotated[str, typer.Option("--from", metavar="latest|PATH", help="The snapshot to go on from.")]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="CODE",
+        help=f"Go against a refusal of this code; the ledger keeps it. One of {', '.join(ACCEPTABLE)}.",
+    ),
+]
+
+
+def stop(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    job: OnlyJob = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a pipeline's jobs, each with a savepoint to go on from."""
+    with _life(pipeline, directory, flink) as (loaded, life):
+        _print(loaded, life.stop(chosen_jobs(loaded, job)), "savepoint", "stopped with", as_json=as_json)
+
+
+def start(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    job: OnlyJob = None,
+    snapshot: From = LATEST,
+    parallelism: Annotated[int | None, typer.Option(min=1, help="Default: that of the last run.")] = None,
+    accept: Accept = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start those of a pipeline's jobs that don't run, each from its newest snapshot."""
+    with _life(pipeline, directory, flink) as (loaded, life):
+        names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
+        prepare(loaded)
+        ids = life.start(names, snapshot=snapshot, parallelism=parallelism, accepted=accept or ())
+        if not as_json:
+            _say(loaded, names, ids, "runs already")
+        _print(loaded, ids, "job", "runs as", as_json=as_json)
+
+
+def savepoint(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    job: OnlyJob = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a savepoint of each of a pipeline's jobs, which run on."""
+    with _life(pipeline, directory, flink) as (loaded, life):
+        _print(loaded, life.savepoint(chosen_jobs(loaded, job)), "savepoint", "savepoint", as_json=as_json)
+
+
+def rescale(
+    pipeline: PipelineFile,
+    parallelism: Annotated[int, typer.Option(min=1, help="Of each job, from now on.")],
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    job: OnlyJob = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a pipeline's jobs with savepoints, and start them from there with another parallelism."""
+    with _life(pipeline, directory, flink) as (loaded, life):
+        names = chosen_jobs(loaded, job)
+        ids = life.rescale(names, parallelism)
+        if not as_json:
+            _say(loaded, names, ids, f"has parallelism {parallelism} already")
+        _print(loaded, ids, "job", "runs as", as_json=as_json)
+
+
+def snapshots(
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    job: OnlyJob = None,
+    as_json: AsJson = False,
+) -> None:
+    """The savepoints and retained checkpoints of a pipeline's jobs, and which run began from which."""
+    with _life(pipeline, directory, flink) as (loaded, life):
+        found = [life.snapshots(name) for name in chosen_jobs(loaded, job)]
+    if as_json:
+        print_json([_to_dict(loaded, listed) for listed in found])
+        return
+    for listed in found:
+        out.print(_table(loaded, listed))
+
+
+def chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None = None) -> tuple[str, ...]:
+    """The jobs that ``--job`` names; a ``snapshot`` by its path is of one job."""
+    if job is not None and job not in pipeline.jobs:
+        raise SurecountError(f"--job {job}: the pipeline has no such job", f"it has {', '.join(pipeline.jobs)}")
+    names = pipeline.jobs if job is None else (job,)
+    if snapshot is not None and len(names) > 1:
+        raise SurecountError("--from names a snapshot, which is of one job", f"add --job {' or '.join(pipeline.jobs)}")
+    return names
+
+
+def prepare(pipeline: Pipeline) -> None:
+    """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes."""
+    for note in topics.check_sources(pipeline):
+        err.print(f"note: {note}\n  → its relay waits for it", style="yellow", markup=False, highlight=False)
+    topics.ensure_outputs(pipeline)
+
+
+@contextmanager
+def _life(file: Path, directory: Path, flink: str | None) -> Iterator[tuple[Pipeline, Life]]:
+    loaded = config.load(file)
+    client, environment = find_cluster(directory, flink)
+    with err.status("asking Flink") as status:
+        yield loaded, Life(loaded, file, client, environment, status.update)
+
+
+def _say(pipeline: Pipeline, jobs: Iterable[str], done: Collection[str], words: str) -> None:
+    """Of the jobs with which nothing was done."""
+    for job in jobs:
+        if job not in done:
+            out.print(f"{job_name(pipeline, job)} {words}", highlight=False)
+
+
+def _print(pipeline: Pipeline, found: dict[str, str], kind: str, words: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"name": job_name(pipeline, job), kind: value} for job, value in found.items()])
+        return
+    for job, value in found.items():
+        out.print(f"{job_name(pipeline, job)} {words} {value}", highlight=False, soft_wrap=True)
+
+
+def _table(pipeline: Pipeline, listed: Listed) -> Table:
+    table = Table(title=job_name(pipeline, listed.job))
+    for column in ("run", "snapshot", "taken", "kind", ""):
+        table.add_column(column, overflow="fold")
+    for run in listed.runs:
+        began = f"from {run.snapshot}" if run.snapshot else "from nothing"
+        accepted = f", accepting {', '.join(run.accepted)}" if run.accepted else ""
+        table.add_row(str(run.number), f"began {began}{accepted}", _time(run.started_ms), "run", "")
+        for snapshot in (s for s in listed.snapshots if s.run == run):
+            newest = "newest" if snapshot == listed.newest else ""
+            table.add_row("", snapshot.path, _time(snapshot.at_ms), _kind(snapshot), newest)
+    return table
+
+
+def _kind(snapshot: Snapshot) -> str:
+    kind = "savepoint" if snapshot.savepoint else "checkpoint"
+    return f"{kind} {snapshot.id}{', drained' if snapshot.drained else ''}"
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _to_dict(pipeline: Pipeline, listed: Listed) -> dict[str, Any]:
+    return {
+        "name": job_name(pipeline, listed.job),
+        "newest": listed.newest.path if listed.newest else None,
+        "runs": [
+            {
+                "number": run.number,
+                "job": run.job_id,
+                "started_ms": run.started_ms,
+                "snapshot": run.snapshot,
+                "parallelism": run.parallelism,
+                "accepted": run.accepted,
+                "stopped_with": run.stopped_with,
+                "config_hash": run.config_hash,
+                "code_hash": run.code_hash,
+                "versions": run.versions,
+            }
+            for run in listed.runs
+        ],
+        "snapshots": [
+            {
+                "path": snapshot.path,
+                "run": snapshot.run.number,
+                "id": snapshot.id,
+                "at_ms": snapshot.at_ms,
+                "savepoint": snapshot.savepoint,
+                "drained": snapshot.drained,
+                "max_parallelism": snapshot.max_parallelism,
+                "offsets": [
+                    {"topic": topic, "partition": partition, "offset": offset}
+                    for (topic, partition), offset in snapshot.offsets.items()
+                ],
+            }
+            for snapshot in listed.snapshots
+        ],
+    }

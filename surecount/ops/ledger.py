@@ -1,0 +1,117 @@
+"""The run ledger: which run of a job began from which snapshot, with what configuration and code.
+
+It is kept beside the snapshots, in ``LEDGER`` under Flink's savepoint folder, one small JSON file an event, so
+that any machine that sees the snapshots can go on. Files are only added:
+
+- ``000001-run-JOBID.json``, written before Flink is asked to start a job: a :class:`Run`.
+- ``000001-stopped-JOBID.json``, when a job has stopped with a savepoint, and all that it wrote is committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.storage import Folder
+
+VERSION = 1
+LEDGER = "surecount-ledger"
+
+_FILE = re.compile(r"(\d{6})-(run|stopped)-([0-9a-f]{32})\.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a job. ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as
+    topic, partition, offset, and ``accepted`` are the codes of refusals gone against for it; ``stopped_with`` is the
+    path of the savepoint that it was stopped with, once it has ended."""
+
+    number: int
+    job_id: str
+    started_ms: int
+    snapshot: str | None
+    parallelism: int
+    bounded: bool
+    config: dict[str, Any]
+    config_hash: str
+    code_hash: str
+    versions: dict[str, str]
+    transactional_id_prefix: str
+    offsets: tuple[tuple[str, int, int], ...] = ()
+    accepted: tuple[str, ...] = ()
+    stopped_with: str | None = None
+    version: int = field(default=VERSION, repr=False)
+
+
+class Ledger:
+    """The ledger of one job of a pipeline, below a savepoint folder."""
+
+    def __init__(self, savepoints: Folder, pipeline: Pipeline, job: str) -> None:
+        self._folder = savepoints.folder(LEDGER).folder(f"{pipeline.name}.{job}")
+
+    def runs(self) -> list[Run]:
+        """All runs, the oldest first. Raises SurecountError where a file cannot be understood."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in self._folder.files():
+            if match := _FILE.fullmatch(name):
+                content = self._read(name)
+                if match[2] == "run":
+                    found[match[3]] = content
+                elif match[3] in found:  # "run" sorts before "stopped"
+                    found[match[3]]["stopped_with"] = content["snapshot"]
+        try:
+            runs = [_run(content) for content in found.values()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SurecountError(f"{self._folder.uri}: not a ledger that this version knows: {error}") from error
+        return sorted(runs, key=lambda run: (run.number, run.started_ms))
+
+    def add(self, run: Run) -> None:
+        """Write a run down, before it begins."""
+        self._write(f"{run.number:06}-run-{run.job_id}.json", asdict(run))
+
+    def stopped(self, run: Run, snapshot: str) -> None:
+        """Write down that a run has stopped with a savepoint, and has nothing left to commit."""
+        content = {"version": VERSION, "at_ms": now_ms(), "snapshot": snapshot}
+        self._write(f"{run.number:06}-stopped-{run.job_id}.json", content)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(self._folder.read(name))
+        except ValueError as error:
+            raise SurecountError(f"{self._folder.uri}/{name}: {error}") from error
+        if content.get("version") != VERSION:
+            raise SurecountError(f"{self._folder.uri}/{name}: written by another version of surecount")
+        return content
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        self._folder.write(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _run(content: dict[str, Any]) -> Run:
+    offsets = tuple((topic, partition, offset) for topic, partition, offset in content["offsets"])
+    return Run(**{**content, "offsets": offsets, "accepted": tuple(content["accepted"])})
+
+
+def config_of(pipeline: Pipeline) -> dict[str, Any]:
+    """A pipeline's whole configuration, defaults included, but for what may be secret."""
+    content = pipeline.model_dump(mode="json")
+    content["kafka"].pop("properties", None)
+    for pathway in content["source"]["pathway"]:
+        pathway.pop("properties", None)
+    return content
+
+
+def hash_of(content: Any) -> str:
+    """A short stable hash of something that can be JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def now_ms() -> int:
+    """ms since 1970."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,174 @@
+"""The life of a pipeline's jobs after their first start: savepoint, stop, start again, rescale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.bounded import wait_until_running
+from surecount.ops.flink import Flink, Job
+from surecount.ops.ledger import Ledger, Run
+from surecount.ops.restore import LATEST
+from surecount.ops.snapshots import Folders, Snapshot, latest, read
+from surecount.ops.submit import job_name, submit
+from surecount.waiting import wait_until
+
+_END_TIMEOUT_S = 120.0
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The snapshots of a job, the oldest first; the one to go on from; its runs."""
+
+    job: str
+    runs: list[Run]
+    snapshots: list[Snapshot]
+    newest: Snapshot | None
+
+
+class Life:
+    """A pipeline's jobs on a cluster. ``on_step`` hears what is being done.
+
+    Raises SurecountError that says which jobs are stopped, where it ends half way.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        file: Path,
+        flink: Flink,
+        environment: dict[str, str],
+        on_step: OnStep = lambda _: None,
+    ) -> None:
+        self._pipeline, self._file, self._flink, self._environment = pipeline, file, flink, environment
+        self._on_step = on_step
+
+    def running(self, jobs: Sequence[str]) -> dict[str, Job]:
+        """Those of the ``jobs`` that run."""
+        found = {job: self._flink.running(job_name(self._pipeline, job)) for job in jobs}
+        return {job: running for job, running in found.items() if running is not None}
+
+    def savepoint(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Take a savepoint of each job, which runs on; the paths by job."""
+        return {job: self._savepoint(job, running, stop=False) for job, running in self._all_running(jobs).items()}
+
+    def stop(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Stop each of the jobs that run with a savepoint, never drained; the paths by job.
+
+        When this returns, all that the jobs have written is committed.
+        """
+        running = self.running(jobs) or self._all_running(jobs)
+        return {job: self._stop(job, running[job]) for job in running}
+
+    def start(
+        self,
+        jobs: Sequence[str],
+        *,
+        snapshot: str = LATEST,
+        parallelism: int | None = None,
+        accepted: Collection[str] = (),
+    ) -> dict[str, str]:
+        """Start those of the jobs that don't run, each from its newest snapshot, or from ``snapshot``; ids by job.
+
+        ``parallelism`` is that of a job's last run where it is not given.
+        """
+        running = self.running(jobs)
+        return {job: self._start(job, snapshot, parallelism, accepted) for job in jobs if job not in running}
+
+    def rescale(self, jobs: Sequence[str], parallelism: int) -> dict[str, str]:
+        """Stop each job that has another parallelism with a savepoint, and start it from there; ids by job."""
+        running = self._all_running(jobs)
+        running = {job: found for job, found in running.items() if self._parallelism(job) != parallelism}
+        most = self._pipeline.state.max_parallelism
+        if parallelism > most:
+            raise SurecountError(f"--parallelism {parallelism} is more than state.max_parallelism, {most}")
+        needed = sum(parallelism - self._parallelism(job) for job in running)
+        if needed > (free := self._flink.free_slots()):
+            raise SurecountError(
+                f"{needed} more slots are needed, and {free} are free", "add TaskManagers or slots first", exit_code=1
+            )
+        ids = {}
+        for job, old in running.items():
+            path = self._stop(job, old)
+            stopped = f"{job_name(self._pipeline, job)} is stopped, with savepoint {path}"
+            with _told(f"{stopped}; `surecount start` starts it"):
+                ids[job] = self._start(job, path, parallelism, ())
+        return ids
+
+    def snapshots(self, job: str) -> Listed:
+        """The snapshots of a job."""
+        runs = self._ledger(job).runs()
+        folders = self._folders()
+        snapshots = read(lambda: folders.paths(runs), self._environment)
+        return Listed(job, runs, snapshots, latest(runs, snapshots))
+
+    def _all_running(self, jobs: Sequence[str]) -> dict[str, Job]:
+        running = self.running(jobs)
+        if missing := [job_name(self._pipeline, job) for job in jobs if job not in running]:
+            raise SurecountError(f"{', '.join(missing)} does not run", "see `surecount jobs`", exit_code=1)
+        return running
+
+    def _savepoint(self, job: str, running: Job, *, stop: bool) -> str:
+        name = job_name(self._pipeline, job)
+        self._on_step(f"{'stopping' if stop else 'taking a savepoint of'} {name}")
+        timeout_s = self._pipeline.checkpoint.timeout / 1000 + 10
+        with _told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
+            return self._flink.savepoint(running.id, timeout_s, stop=stop)
+
+    def _stop(self, job: str, running: Job) -> str:
+        run = self._run(job, running.id)
+        path = self._savepoint(job, running, stop=True)
+        # It ends when its sinks have committed what the savepoint holds.
+        ended = ("FINISHED", "FAILED", "CANCELED")
+        wait_until(lambda: self._flink.state(running.id) in ended, _END_TIMEOUT_S, f"{running.name} to end")
+        if (state := self._flink.state(running.id)) != "FINISHED":
+            raise SurecountError(f"{running.name} is {state}: {self._flink.cause(running.id)}", exit_code=1)
+        self._ledger(job).stopped(run, path)
+        return path
+
+    def _start(self, job: str, snapshot: str, parallelism: int | None, accepted: Collection[str]) -> str:
+        name = job_name(self._pipeline, job)
+        self._on_step(f"starting {name}")
+        if parallelism is None:
+            parallelism = self._parallelism(job)
+        job_id = submit(
+            self._pipeline, self._file, self._flink, self._environment,
+            job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted,
+        )  # fmt: skip
+        self._on_step(f"waiting until {name} runs")
+        wait_until_running(self._flink, job_id)
+        return job_id
+
+    def _parallelism(self, job: str) -> int:
+        runs = self._ledger(job).runs()
+        return runs[-1].parallelism if runs else 1
+
+    def _run(self, job: str, job_id: str) -> Run:
+        found = next((run for run in self._ledger(job).runs() if run.job_id == job_id), None)
+        if found is None:
+            raise SurecountError(
+                f"the ledger does not know job {job_id}, which runs as {job_name(self._pipeline, job)}",
+                "it was not started by surecount; stop it with Flink's own means",
+            )
+        return found
+
+    def _ledger(self, job: str) -> Ledger:
+        return Ledger(self._folders().savepoints, self._pipeline, job)
+
+    def _folders(self) -> Folders:
+        return Folders.of(self._flink)
+
+
+@contextmanager
+def _told(state: str) -> Iterator[None]:
+    """What is raised says as well how things stand."""
+    try:
+        yield
+    except SurecountError as error:
+        raise SurecountError(f"{error.message}\n{state}", error.hint, exit_code=error.exit_code) from error

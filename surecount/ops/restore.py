@@ -1,0 +1,74 @@
+"""Finding the snapshot that a job is to go on from, and making sure that it can."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from surecount import topics
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.ledger import Run
+from surecount.ops.restore_rules import ACCEPTABLE, check_restore
+from surecount.ops.snapshots import Folders, Place, Snapshot, latest, maker, read
+from surecount.ops.storage import uri_of
+
+LATEST = "latest"
+
+
+def find(
+    pipeline: Pipeline,
+    job: str,
+    folders: Folders,
+    runs: Sequence[Run],
+    wanted: str,
+    environment: Mapping[str, str],
+    parallelism: int,
+    accepted: Collection[str] = (),
+) -> Snapshot | None:
+    """The snapshot at the path ``wanted``, or the newest for ``LATEST``, checked for the job as it is now.
+
+    None where no run has come as far as a checkpoint. Raises SurecountError with all that stands against it.
+    """
+    if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
+        raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
+    path = None if wanted == LATEST else uri_of(wanted)
+
+    def paths() -> dict[str, Run]:
+        named = {} if path is None else {path: maker(path, runs)}
+        return {**_candidates(folders, runs), **named}
+
+    snapshots = read(paths, environment)
+    newest = latest(runs, snapshots)
+    if newest is None and runs and runs[-1].snapshot:
+        raise _gone(runs[-1].snapshot, f"run {runs[-1].number} began from it, and came to no checkpoint of its own")
+    if path is None:
+        chosen = newest
+    elif (chosen := next((snapshot for snapshot in snapshots if snapshot.path == path), None)) is None:
+        raise _gone(path, "or it was never complete")
+    if chosen is None:
+        return None
+    check_restore(pipeline, job, chosen, newest, _held(pipeline, job), parallelism, accepted)
+    return chosen
+
+
+def _gone(path: str, more: str) -> SurecountError:
+    hint = "`surecount snapshots PIPELINE` lists those that there are; restore its files, or name another with --from"
+    return SurecountError(f"there is no snapshot at {path}: {more}", hint, exit_code=1)
+
+
+def _held(pipeline: Pipeline, job: str) -> dict[Place, tuple[int, int]] | None:
+    """First and next offset of each partition that a job reads; None where another cluster than ours is away."""
+    try:
+        return topics.offsets(*pipeline.reads(job))
+    except SurecountError:
+        if pipeline.pathway_of(job) is None:
+            raise
+        return None
+
+
+def _candidates(folders: Folders, runs: Sequence[Run]) -> dict[str, Run]:
+    """The snapshots that could be the newest: those of the last run, or else the one that it began from."""
+    paths = folders.paths(runs[-1:])
+    if not paths and runs and (began := runs[-1].snapshot):
+        paths[began] = maker(began, runs)
+    return paths

@@ -1,0 +1,139 @@
+"""The snapshots of a job: savepoints, and the checkpoints that Flink retains."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from subprocess import PIPE
+from tempfile import TemporaryFile
+
+from surecount.errors import SurecountError
+from surecount.ops.flink import Flink
+from surecount.ops.ledger import Run
+from surecount.ops.storage import Folder, uri_of
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+READY = "ready\n"
+"""What the reader of snapshots prints when it is up."""
+
+_CHECKPOINT = re.compile(r"chk-(\d+)")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a snapshot holds. ``run`` is the one that made it; ``offsets`` are those that it reads next;
+    ``max_parallelism`` is 0 where there is no keyed state."""
+
+    path: str
+    run: Run
+    id: int
+    at_ms: int
+    savepoint: bool
+    drained: bool
+    max_parallelism: int
+    offsets: Mapping[Place, int]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a cluster keeps its snapshots."""
+
+    savepoints: Folder
+    checkpoints: Folder
+
+    @classmethod
+    def of(cls, flink: Flink) -> Folders:
+        """Those of a cluster's configuration. Raises SurecountError where it has none."""
+        settings = flink.settings()
+        names = ("execution.checkpointing.savepoint-dir", "execution.checkpointing.dir")
+        for name in names:
+            if not settings.get(name):
+                raise SurecountError(
+                    f"the Flink at {flink.url} has no {name}: nothing could be restored after a failure",
+                    f"set {name} in its config.yaml to a folder that outlives its machines",
+                )
+        return cls(*(Folder(uri_of(settings[name])) for name in names))
+
+    def paths(self, runs: Iterable[Run]) -> dict[str, Run]:
+        """The paths of all whole snapshots of runs, each with the run that made it."""
+        savepoints = self.savepoints.folders()
+        found = {}
+        for run in runs:
+            checkpoints = self.checkpoints.folder(run.job_id).folders()
+            made = [folder for folder in savepoints if folder.name.startswith(_savepoint_name(run))]
+            made += [folder for folder in checkpoints if _CHECKPOINT.fullmatch(folder.name)]
+            found.update({folder.uri: run for folder in made if _is_whole(folder)})
+        return found
+
+
+def maker(path: str, runs: Iterable[Run]) -> Run:
+    """The run that made the snapshot at a path, by the name of its folder. Raises SurecountError."""
+    parts = path.rstrip("/").split("/")
+    for run in runs:
+        if parts[-1].startswith(_savepoint_name(run)) or parts[-2:-1] == [run.job_id]:
+            return run
+    raise SurecountError(
+        f"{path}: the ledger knows no run of this job that made it",
+        "`surecount snapshots PIPELINE` lists those that there are; paths are URIs, such as file:///…",
+        exit_code=1,
+    )
+
+
+def _savepoint_name(run: Run) -> str:
+    return f"savepoint-{run.job_id[:6]}-"
+
+
+def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]) -> list[Snapshot]:
+    """What the snapshots at the paths that ``find_paths`` returns hold, the oldest first.
+
+    ``environment`` is that of Flink's command line. A JVM reads them, which takes seconds to start; the paths are
+    asked for after that, since a running job removes its older checkpoints. One that is gone is left out; one that
+    cannot be read raises SurecountError, since to go on from an older one would write again what came after it.
+    """
+    command = [sys.executable, "-m", "surecount.ops.snapshot_metadata"]
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=dict(environment), text=True, stdin=PIPE, stdout=PIPE, stderr=errors) as reader,
+    ):
+        assert reader.stdout is not None
+        ready = reader.stdout.readline() == READY
+        paths = find_paths()
+        answer, _ = reader.communicate(json.dumps(list(paths)) if ready else None)
+        if reader.returncode != 0:
+            errors.seek(0)
+            raise SurecountError(f"Flink's classes cannot read snapshots:\n{errors.read()[-2000:]}")
+    snapshots = []
+    for content in json.loads(answer):
+        if error := content.pop("error", None):
+            if _is_whole(Folder(content["path"])):
+                raise SurecountError(f"{content['path']} cannot be read: {error}", "restore its files, or name another")
+            continue
+        offsets = {(topic, partition): offset for topic, partition, offset in content.pop("offsets")}
+        snapshots.append(Snapshot(**content, run=paths[content["path"]], offsets=offsets))
+    return sorted(snapshots, key=lambda s: (s.run.number, s.id))
+
+
+def _is_whole(folder: Folder) -> bool:
+    # Written last: without it, Flink had not come to the end, or is removing it.
+    return "_metadata" in folder.files()
+
+
+def latest(runs: Sequence[Run], snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The snapshot to go on from: the newest of the last run that has one, or that it began from, and so on.
+
+    None where no run has come as far as a first checkpoint.
+    """
+    by_path = {snapshot.path: snapshot for snapshot in snapshots}
+    if not runs:
+        return None
+    last = runs[-1]
+    made = [snapshot for snapshot in by_path.values() if snapshot.run.job_id == last.job_id]
+    if made:
+        return max(made, key=lambda snapshot: snapshot.id)
+    return by_path.get(last.snapshot) if last.snapshot else None

@@ -1,0 +1,159 @@
+"""The life of a job under load: savepoint, stop, start, rescale, a crash; and starts that are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Thread
+
+import pytest
+import requests
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from surecount import config, topics
+from surecount.audit import audit
+from surecount.errors import SurecountError
+from surecount.generate import Options, generate
+from surecount.ops.life import Life
+from surecount.waiting import wait_until
+from tests.conftest import Running
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+idle_after = "5 s"
+
+[[aggregate]]
+name = "a"
+key = ["customer"]
+sum = ["amount"]
+window = "5 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+JOBS = ("aggregate",)
+
+
+def life_of(run: Running) -> Life:
+    return Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
+
+
+def checkpoints(run: Running, job_id: str) -> int:
+    return int(run.flink.checkpoints(job_id)["counts"]["completed"])
+
+
+def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(make: Callable[..., Running]) -> None:
+    run = make(PIPELINE)
+    life = life_of(run)
+    options = Options(events=60_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=3)
+    failures: list[BaseException] = []
+
+    def feed() -> None:
+        try:
+            generate(run.pipeline, options)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    life.start(JOBS)
+    feeder = Thread(target=feed, daemon=True)
+    feeder.start()
+    saved = life.savepoint(JOBS)["aggregate"]
+    stopped = life.stop(JOBS)["aggregate"]
+    life.start(JOBS)
+    crashed = life.rescale(JOBS, 2)["aggregate"]
+    wait_until(lambda: checkpoints(run, crashed) >= 2, 60, "checkpoints of the rescaled job")
+    run.flink.cancel(crashed)  # as a crash that leaves retained checkpoints
+    wait_until(lambda: run.flink.state(crashed) == "CANCELED", 60, "the job to end")
+    went_on = life.start(JOBS)["aggregate"]
+    assert life.start(JOBS) == {}  # it runs already
+    feeder.join()
+    assert not failures
+    report = audit(run.pipeline)
+    assert report.balanced, report.summary()
+    assert report.books[0].records_in >= options.events
+
+    listed = life.snapshots("aggregate")
+    assert [run.parallelism for run in listed.runs] == [1, 1, 2, 2]
+    assert [run.stopped_with is not None for run in listed.runs] == [True, True, False, False]
+    assert (listed.runs[0].snapshot, listed.runs[1].snapshot) == (None, stopped)
+    assert f"/{crashed}/chk-" in (listed.runs[3].snapshot or "")
+    assert listed.runs[3].job_id == went_on
+    paths = [snapshot.path for snapshot in listed.snapshots]
+    assert paths.index(saved) < paths.index(stopped)
+    assert listed.newest is not None
+    assert listed.newest.run.job_id == went_on
+
+
+def send(run: Running, number: int, at_ms: int) -> None:
+    """Records to partition 0, all of one window."""
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    for _ in range(number):
+        producer.produce(f"{run.pipeline.name}.in", b'{"ts":%d,"customer":"c","amount":1}' % at_ms, partition=0)
+    producer.flush()
+
+
+def read_up_to(run: Running, job_id: str, offset: int) -> None:
+    """Wait until a checkpoint has taken what is before ``offset`` in partition 0."""
+    place = TopicPartition(f"{run.pipeline.name}.in", 0)
+
+    def taken() -> bool:
+        found = life_of(run).snapshots("aggregate").newest
+        return found is not None and found.offsets.get((place.topic, 0), 0) >= offset
+
+    wait_until(taken, 60, f"a checkpoint of job {job_id} at offset {offset}", poll_s=1)
+
+
+def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -> None:
+    run = make(PIPELINE, partitions=1)
+    life, source = life_of(run), f"{run.pipeline.name}.in"
+    now = int(time.time() * 1000) // 5_000 * 5_000
+    job = life.start(JOBS)["aggregate"]
+    send(run, 10, now)
+    read_up_to(run, job, 10)
+    older = life.savepoint(JOBS)["aggregate"]
+    send(run, 10, now)
+    newest = life.stop(JOBS)["aggregate"]
+    send(run, 10, now)
+
+    with pytest.raises(SurecountError, match="not_newest") as refused:
+        life.start(JOBS, snapshot=older)
+    assert newest in str(refused.value)
+
+    with pytest.raises(SurecountError, match="there is no snapshot at"):
+        life.start(JOBS, snapshot=f"{newest}x")
+
+    text = run.file.read_text()
+    run.file.write_text(text + "\n[state]\nbuckets = 8\nmax_parallelism = 64\n")
+    changed = life_of(replace(run, pipeline=config.load(run.file)))
+    with pytest.raises(SurecountError, match=r"max parallelism 128(?s:.*)16 buckets"):
+        changed.start(JOBS)
+    run.file.write_text(text.replace('sum = ["amount"]', 'sum = [{ field = "amount", type = "float" }]'))
+    with pytest.raises(SurecountError, match="aggregate 'a' had sum"):
+        life_of(replace(run, pipeline=config.load(run.file))).start(JOBS)
+    run.file.write_text(text)
+
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    for deleted in admin.delete_records([TopicPartition(source, 0, 25)]).values():
+        assert deleted.result(timeout=10).low_watermark == 25
+    with pytest.raises(SurecountError, match=r"offsets 20 to 24 are deleted, 5 that"):
+        life.start(JOBS)
+
+    # What would have been lost without a word: with the loss accepted, the job counts 5 less.
+    job = life.start(JOBS, accepted=["records_gone"])["aggregate"]
+    assert life.snapshots("aggregate").runs[-1].accepted == ("records_gone",)
+    read_up_to(run, job, 30)
+
+    body = {"drain": True, "formatType": "CANONICAL"}
+    requests.post(f"{run.flink.url}/jobs/{job}/stop", json=body, timeout=10).raise_for_status()
+    wait_until(lambda: run.flink.state(job) == "FINISHED", 60, "the drained job to end")
+    counts = [message.value() for message in run.read(run.pipeline.topics.results)]
+    assert len(counts) == 1
+    assert b'"count":25' in counts[0].replace(b" ", b"")
+    with pytest.raises(SurecountError, match="closed every window"):
+        life.start(JOBS)

@@ -1,0 +1,157 @@
+"""Which snapshots a job may go on from: the newest, whole, for the same state, with its records still there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from surecount import config
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.ledger import Run, config_of
+from surecount.ops.restore_rules import ACCEPTABLE, check_restore
+from surecount.ops.snapshots import Place, Snapshot, latest, maker
+
+CONTENT: dict[str, Any] = {
+    "name": "shop",
+    "kafka": {"bootstrap_servers": "localhost:9092"},
+    "source": {"topics": ["in"], "event_time": "kafka", "event_id": "id"},
+    "aggregate": [
+        {"name": "a", "key": ["k"], "sum": ["x"], "window": "1 min"},
+        {"name": "b", "key": ["k"], "window": "1 min"},
+    ],
+}
+HELD = {("in", 0): (0, 100), ("in", 1): (5, 50)}
+
+
+def pipeline(**changes: Any) -> Pipeline:
+    return config.parse({**CONTENT, **changes}, "shop.toml")
+
+
+def run(number: int, snapshot: str | None = None) -> Run:
+    job_id = f"{number:06}" + "0" * 26
+    return Run(number, job_id, number, snapshot, 1, False, config_of(pipeline()), "", "", {}, "p")
+
+
+def checkpoint(of: Run, number: int, **changes: Any) -> Snapshot:
+    path = f"file:///checkpoints/{of.job_id}/chk-{number}"
+    offsets = {("in", 0): 70, ("in", 1): 50}
+    return replace(Snapshot(path, of, number, number, False, False, 128, offsets), **changes)
+
+
+FIXED = ("buckets", "max_parallelism", "parallelism", "event_id", "outputs", "aggregate_key", "aggregate_sum")
+RUN = run(1)
+NEWEST = checkpoint(RUN, 7)
+
+
+def codes(
+    snapshot: Snapshot = NEWEST,
+    held: Mapping[Place, tuple[int, int]] | None = HELD,
+    job: str = "aggregate",
+    parallelism: int = 1,
+    now: Pipeline | None = None,
+) -> set[str]:
+    """The codes of all refusals: each has to be accepted, or stays."""
+    refused = set()
+    for code in (*ACCEPTABLE, *FIXED):
+        others = {*ACCEPTABLE, *FIXED} - {code}
+        try:
+            check_restore(now or pipeline(), job, snapshot, NEWEST, held, parallelism, others)
+        except SurecountError as error:
+            assert error.exit_code == 1
+            refused.add(code)
+    return refused
+
+
+def test_the_newest_is_taken() -> None:
+    assert codes() == set()
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "code"),
+    [
+        (checkpoint(RUN, 6), "not_newest"),
+        (checkpoint(run(2), 9), "not_newest"),  # a fork
+        (replace(NEWEST, drained=True), "drained"),
+        (replace(NEWEST, offsets={("in", 1): 4}), "records_gone"),
+        (replace(NEWEST, offsets={("in", 1): 51}), "topic_made_anew"),
+        (replace(NEWEST, offsets={("in", 2): 1}), "topic_made_anew"),
+        (replace(NEWEST, max_parallelism=64), "max_parallelism"),
+    ],
+)
+def test_another_is_refused(snapshot: Snapshot, code: str) -> None:
+    assert codes(snapshot) == {code}
+
+
+def test_offsets_that_are_still_held_are_no_loss() -> None:
+    assert codes(replace(NEWEST, offsets={("in", 0): 0, ("in", 1): 5})) == set()
+    assert codes(replace(NEWEST, offsets={("in", 0): 100, ("in", 1): -2})) == set()
+
+
+def test_a_cluster_that_is_away_may_have_deleted_records() -> None:
+    assert codes(held=None) == {"unchecked"}
+
+
+def test_the_missing_records_are_named() -> None:
+    with pytest.raises(SurecountError, match=r"in partition 1: offsets 2 to 4 are deleted, 3 that"):
+        check_restore(pipeline(), "aggregate", replace(NEWEST, offsets={("in", 1): 2}), NEWEST, HELD, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "job", "code"),
+    [
+        ({"state": {"buckets": 8}}, "aggregate", "buckets"),
+        ({"state": {"buckets": 8}}, "ingest", "buckets"),
+        ({"state": {"max_parallelism": 64}}, "aggregate", "max_parallelism"),
+        ({"source": {**CONTENT["source"], "event_id": "other"}}, "ingest", "event_id"),
+        ({"topics": {"results": "elsewhere"}}, "aggregate", "outputs"),
+    ],
+)
+def test_what_the_state_was_made_with_stays(changes: dict[str, Any], job: str, code: str) -> None:
+    assert codes(job=job, now=pipeline(**changes)) == {code}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"key": ["k", "l"]}, "key"),
+        ({"sum": [{"field": "x", "type": "decimal", "scale": 2}]}, "sum"),
+        ({"sum": []}, "sum"),
+    ],
+)
+def test_an_aggregate_keeps_its_key_and_sums(change: dict[str, Any], part: str) -> None:
+    changed = pipeline(aggregate=[{**CONTENT["aggregate"][0], **change}, CONTENT["aggregate"][1]])
+    with pytest.raises(SurecountError, match=f"aggregate 'a' had {part}"):
+        check_restore(changed, "aggregate", NEWEST, NEWEST, HELD, 1, ACCEPTABLE)
+    check_restore(changed, "ingest", NEWEST, NEWEST, HELD, 1)
+
+
+def test_aggregates_come_and_go_and_windows_change() -> None:
+    other = {"name": "c", "key": ["z"], "window": "1 h"}
+    changed = pipeline(aggregate=[{**CONTENT["aggregate"][0], "window": "5 min"}, other])
+    check_restore(changed, "aggregate", NEWEST, NEWEST, HELD, 128)
+
+
+def test_parallelism_has_a_limit() -> None:
+    assert codes(parallelism=129) == {"parallelism"}
+
+
+def test_the_newest_is_of_the_last_run_or_what_it_began_from() -> None:
+    first, second = run(1), run(2, checkpoint(run(1), 4).path)
+    made = [checkpoint(first, 3), checkpoint(first, 4), checkpoint(second, 5), checkpoint(second, 12)]
+    assert latest([first, second], made) == made[3]
+    assert latest([first, second], made[:2]) == made[1]
+    assert latest([first, second], [made[0]]) is None
+    assert latest([first], made[:2]) == made[1]
+    assert latest([], made) is None
+
+
+def test_who_made_a_snapshot_is_in_its_name() -> None:
+    runs = [run(1), run(2)]
+    assert maker(f"file:///elsewhere/{runs[1].job_id}/chk-4", runs) == runs[1]
+    assert maker("file:///elsewhere/savepoint-000001-abcdef", runs) == runs[0]
+    with pytest.raises(SurecountError, match="knows no run"):
+        maker("file:///elsewhere/savepoint-000003-abcdef", runs)
