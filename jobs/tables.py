@@ -58,10 +58,10 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
         f"event_time AS {event_time}",
         f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}",
     ]
-    options = {
-        **_read(pipeline, pipeline.kafka, job, topics, bounded=bounded),
-        "scan.watermark.idle-timeout": f"{pipeline.source.idle_after} ms",
-    }
+    options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded)
+    if not bounded:
+        # Where the input ends, so does every wait; and Flink drops the last watermark of a source that is idle then.
+        options["scan.watermark.idle-timeout"] = f"{pipeline.source.idle_after} ms"
     return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
 
 
