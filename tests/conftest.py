@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,6 +25,11 @@ from surecount.ops.submit import submit
 from surecount.waiting import WaitTimeoutError, wait_until
 
 KEPT_LOGS = Path("test-logs")
+
+
+def pytest_configure() -> None:
+    # So that what fixtures started is stopped then, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -27,10 +27,6 @@ from surecount.local.layout import FLINK_CONF, FLINK_JARS, Layout, flink_home
 from surecount.local.ports import HOST, answers
 from surecount.local.processes import without_identity
 from surecount.local.spec import JOBMANAGER, ProcessSpec
-
-WORKER_MEMORY = {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-"""What a TaskManager's environment, and so that of its Python workers, says of memory: that each of some 40 threads
-keeps freed memory for itself, and Arrow more, doubled what a worker takes."""
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
 
@@ -184,8 +180,7 @@ def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -
     # it lost, and need not wait for the old one's heartbeat.
     identity = ["-D", f"taskmanager.resource-id={name}"]
     arguments = ["--configDir", str(layout.conf), *resources.dynamic, *identity]
-    process = _process(java, layout, name, resources, main, arguments)
-    return replace(process, env={**process.env, **WORKER_MEMORY})
+    return _process(java, layout, name, resources, main, arguments)
 
 
 def _process(
