@@ -125,15 +125,14 @@ def _is_whole(folder: Folder) -> bool:
 
 
 def latest(runs: Sequence[Run], snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """The snapshot to go on from: the newest of the last run that has one, or that it began from, and so on.
+    """The snapshot to go on from: the newest of the last run, or where that made none, the one that it began from.
 
-    None where no run has come as far as a first checkpoint.
+    None where it began from nothing and made none, or where that one is not among the ``snapshots``.
     """
-    by_path = {snapshot.path: snapshot for snapshot in snapshots}
     if not runs:
         return None
-    last = runs[-1]
-    made = [snapshot for snapshot in by_path.values() if snapshot.run.job_id == last.job_id]
+    last, known = runs[-1], list(snapshots)
+    made = [snapshot for snapshot in known if snapshot.run.job_id == last.job_id]
     if made:
         return max(made, key=lambda snapshot: snapshot.id)
-    return by_path.get(last.snapshot) if last.snapshot else None
+    return next((snapshot for snapshot in known if snapshot.path == last.snapshot), None)

@@ -144,7 +144,7 @@ def client_environment() -> dict[str, str]:
             "--flink names a cluster, but FLINK_HOME names no Flink to submit with",
             "set FLINK_HOME to the folder that has bin/flink, and FLINK_CONF_DIR and FLINK_LIB_DIR",
         )
-    return {**os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
+    return {"FLINK_LIB_DIR": str(Path(home) / "lib"), **os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
 
 
 def _essence(output: str) -> str:

@@ -64,8 +64,8 @@ def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -
         return int(run.flink.checkpoints(job)["counts"]["restored"])
 
     def settled(restarts_before: int) -> None:
-        before = checkpoints()
         wait_until(lambda: restarts() > restarts_before, 60, "the job to be restored", seen=restarts)
+        before = checkpoints()  # only now: one that was under way at the kill may still be completed
         wait_until(lambda: checkpoints() > before, 60, "a checkpoint after the kill", seen=checkpoints)
 
     def kill(pid: int, what: str) -> None:
