@@ -81,14 +81,14 @@ class Flink:
         path, body = ("stop", {"drain": False}) if stop else ("savepoints", {"cancel-job": False})
         request = self._call("POST", f"/jobs/{job_id}/{path}", {**body, "formatType": "CANONICAL"})["request-id"]
 
-        def ended() -> dict[str, Any] | None:
+        def ended() -> dict[str, Any]:
             answer: dict[str, Any] = self.get(f"/jobs/{job_id}/savepoints/{request}")
-            return answer["operation"] if answer["status"]["id"] == "COMPLETED" else None
+            return answer["operation"] if answer["status"]["id"] == "COMPLETED" else {}
 
         operation = wait_until(ended, timeout_s, "the savepoint", poll_s=0.3)
-        if operation is None or "location" not in operation:
-            trace = (operation or {}).get("failure-cause", {}).get("stack-trace", "")
-            raise SurecountError(f"Flink took no savepoint: {innermost(trace)}", exit_code=1)
+        if "location" not in operation:
+            cause = innermost(operation["failure-cause"]["stack-trace"])
+            raise SurecountError(f"Flink took no savepoint: {cause}", exit_code=1)
         return uri_of(operation["location"])
 
     def cancel(self, job_id: str) -> None:

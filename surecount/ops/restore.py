@@ -32,6 +32,8 @@ def find(
     if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
         raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
     path = None if wanted == LATEST else uri_of(wanted)
+    if path is None and not runs:
+        return None
 
     def paths() -> dict[str, Run]:
         named = {} if path is None else {path: maker(path, runs)}

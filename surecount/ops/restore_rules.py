@@ -21,6 +21,9 @@ ACCEPTABLE = {
     "unchecked": "records that are deleted are never counted",
 }
 
+# The kinds of topics that a job always writes, but for relays.
+_OUTPUTS = {"ingest": ("clean", "rejects"), "aggregate": ("results", "corrections", "rejects")}
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -90,15 +93,21 @@ def _unchecked(pipeline: Pipeline, job: str) -> Iterator[Refusal]:
 
 
 def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Iterator[Refusal]:
+    read_now = {topic for topic, _ in held}
     for (topic, partition), offset in snapshot.offsets.items():
+        if topic not in read_now:
+            yield Refusal(
+                "sources",
+                f"it reads {topic}, from offset {offset} of partition {partition} on, and the job would not",
+                "name the topic as a source again, or give the pipeline another name",
+            )
+            continue
         if (topic, partition) not in held:
-            if topic in {topic for topic, _ in held}:
-                yield Refusal(
-                    "topic_made_anew",
-                    f"{topic} has no partition {partition} now, of which offset {offset} is to be read next",
-                    "give the topic its partitions back",
-                )
-            # A topic that is not read any more is the pipeline's own affair; see _fixed.
+            yield Refusal(
+                "topic_made_anew",
+                f"{topic} has no partition {partition} now, of which offset {offset} is to be read next",
+                "give the topic its partitions back",
+            )
             continue
         low, high = held[topic, partition]
         # Below 0 are markers: earliest, latest, committed.
@@ -153,7 +162,7 @@ def _fixed(pipeline: Pipeline, job: str, snapshot: Snapshot) -> Iterator[Refusal
             "copies of what came before could not be told",
             "set it back, or give the pipeline another name",
         )
-    for kind in ("results", "corrections", "rejects", "clean"):
+    for kind in _OUTPUTS.get(job, ()):
         if was["topics"][kind] != now["topics"][kind]:
             yield Refusal(
                 "outputs",

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 import requests
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from surecount import config, topics
@@ -103,10 +103,17 @@ def read_up_to(run: Running, offset: int) -> None:
     group = run.pipeline.group_id("aggregate")
     consumer = Consumer({**topics.client_config(run.pipeline.kafka), "group.id": group, "enable.auto.commit": False})
     place = TopicPartition(f"{run.pipeline.name}.in", 0)
+    seen: list[object] = [None]
+
+    def taken() -> bool:
+        try:
+            seen[0] = consumer.committed([place], timeout=10)[0].offset
+        except KafkaException as error:  # of a coordinator that is not ready yet
+            seen[0] = error
+        return isinstance(seen[0], int) and seen[0] >= offset
+
     try:
-        wait_until(
-            lambda: consumer.committed([place], timeout=10)[0].offset >= offset, 60, f"a checkpoint at offset {offset}"
-        )
+        wait_until(taken, 60, f"a checkpoint at offset {offset}", seen=lambda: seen[0])
     finally:
         consumer.close()
 
@@ -119,6 +126,8 @@ def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -
     life.start(JOBS)
     send(run, 10, now)
     read_up_to(run, 10)
+    with pytest.raises(SurecountError, match="99 more slots are needed, and 3 are free"):
+        life.rescale(JOBS, 100)
     older = life.savepoint(JOBS)["aggregate"]
     send(run, 10, now)
     newest = life.stop(JOBS)["aggregate"]

@@ -42,7 +42,16 @@ def checkpoint(of: Run, number: int, **changes: Any) -> Snapshot:
     return replace(Snapshot(path, of, number, number, False, False, 128, offsets), **changes)
 
 
-FIXED = ("buckets", "max_parallelism", "parallelism", "event_id", "outputs", "aggregate_key", "aggregate_sum")
+FIXED = (
+    "sources",
+    "buckets",
+    "max_parallelism",
+    "parallelism",
+    "event_id",
+    "outputs",
+    "aggregate_key",
+    "aggregate_sum",
+)
 RUN = run(1)
 NEWEST = checkpoint(RUN, 7)
 
@@ -79,6 +88,7 @@ def test_the_newest_is_taken() -> None:
         (replace(NEWEST, offsets={("in", 1): 4}), "records_gone"),
         (replace(NEWEST, offsets={("in", 1): 51}), "topic_made_anew"),
         (replace(NEWEST, offsets={("in", 2): 1}), "topic_made_anew"),
+        (replace(NEWEST, offsets={("other", 0): 1}), "sources"),
         (replace(NEWEST, max_parallelism=64), "max_parallelism"),
     ],
 )
@@ -133,6 +143,12 @@ def test_aggregates_come_and_go_and_windows_change() -> None:
     other = {"name": "c", "key": ["z"], "window": "1 h"}
     changed = pipeline(aggregate=[{**CONTENT["aggregate"][0], "window": "5 min"}, other])
     check_restore(changed, "aggregate", NEWEST, NEWEST, HELD, 128)
+
+
+def test_only_the_outputs_of_the_job_itself_matter() -> None:
+    elsewhere = pipeline(topics={"results": "elsewhere"})
+    assert codes(job="ingest", now=elsewhere) == set()
+    assert codes(job="ingest", now=pipeline(topics={"clean": "elsewhere"})) == {"outputs"}
 
 
 def test_parallelism_has_a_limit() -> None:
