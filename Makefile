@@ -17,11 +17,16 @@ demo: setup ## a real cluster, a kill in the middle, books that balance
 bench: setup ## measurements on a cluster of their own: make bench ARGS="latency"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-test: setup ## the whole suite, under 20 minutes
+test: setup ## the whole suite, under 20 minutes; with ARGS="PATH …" what they choose
+ifeq ($(ARGS),)
+	@$(BIN)/python -m pytest tests/unit -q -n auto
+	@$(BIN)/python -m pytest tests/job tests/cluster
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-fast: $(VENV)/.installed ## what needs no cluster, under 1 minute
-	@$(BIN)/python -m pytest tests/unit -q $(ARGS)
+	@$(BIN)/python -m pytest tests/unit -q -n auto $(ARGS)
 
 lint: $(VENV)/.installed ## ruff and mypy
 	@$(BIN)/ruff format --check .

@@ -32,12 +32,15 @@ def deduplication_command(
     rounds: Annotated[int, typer.Option(help="Runs of each, interleaved.")] = 2,
     alone: Annotated[bool, typer.Option("--alone", help="Without Flink SQL.")] = False,
     limit: Annotated[int, typer.Option(help="Seconds after which a run is given up.")] = 900,
+    batch_records: Annotated[int, typer.Option(help="The pipeline's performance.batch_records.")] = 50_000,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, for both.")
     ] = None,
 ) -> None:
     """Bounded ingest beside Flink SQL's deduplication: time, state, memory."""
-    deduplication.run(events, duplicates, rounds, limit, parse_settings(settings or []), alone=alone)
+    deduplication.run(
+        events, duplicates, rounds, limit, parse_settings(settings or []), batch_records=batch_records, alone=alone
+    )
 
 
 @app.command("outage")

@@ -6,6 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, Stage, stage
 from surecount.audit.reader import TopicReader
+from surecount.config import Kafka
 from surecount.console import err, out
 from surecount.errors import SurecountError
 from surecount.generate import generate
@@ -41,6 +43,9 @@ window = "1 min"
 
 [checkpoint]
 interval = "5 s"
+
+[performance]
+batch_records = BATCH_RECORDS
 """
 
 
@@ -55,18 +60,30 @@ class _Run:
     memory: int
 
 
-def run(events: int, duplicates: float, rounds: int, limit: int, settings: Mapping[str, str], *, alone: bool) -> None:
+def run(
+    events: int,
+    duplicates: float,
+    rounds: int,
+    limit: int,
+    settings: Mapping[str, str],
+    *,
+    batch_records: int,
+    alone: bool,
+) -> None:
     """Print each run as it ends, then medians and the ratio. Each has to leave every event once.
 
     ``settings`` are Flink's, for both.
     """
+    pipeline = _PIPELINE.replace("BATCH_RECORDS", str(batch_records))
     runs: dict[str, list[_Run]] = defaultdict(list)
     options = Options(
         events=events, keys=_KEYS, per_window=_EVENTS_A_MINUTE // _KEYS, duplicates=duplicates, partitions=PARTITIONS
     )
-    programs = {"surecount ingest": _ours} | ({} if alone else {"Flink SQL": _sql})
+    programs: dict[str, Callable[[Stage, int, int], _Run]] = {"surecount ingest": partial(_ours, pipeline)}
+    if not alone:
+        programs["Flink SQL"] = _sql
     with stage(settings=settings) as on:
-        filled, _ = on.pipeline("raw", _PIPELINE)
+        filled, _ = on.pipeline("raw", pipeline)
         with err.status(f"generating {events:,} events, {duplicates:.0%} of them twice"):
             summary = generate(filled, options, lambda _: None)
         out.print(f"{summary.records:,} records, {summary.duplicates:,} duplicates", highlight=False)
@@ -89,8 +106,8 @@ def run(events: int, duplicates: float, rounds: int, limit: int, settings: Mappi
     out.print(table)
 
 
-def _ours(on: Stage, events: int, limit: int) -> _Run:
-    pipeline, file = on.pipeline(f"raw{uuid.uuid4().hex[:8]}", _PIPELINE)
+def _ours(text: str, on: Stage, events: int, limit: int) -> _Run:
+    pipeline, file = on.pipeline(f"raw{uuid.uuid4().hex[:8]}", text)
     return _measured(on, lambda: on.start(pipeline, file, "ingest", bounded=True), pipeline.topics.clean, events, limit)
 
 
@@ -134,10 +151,10 @@ def _memory(on: Stage) -> int:
 
 def _count(on: Stage, topic: str) -> int:
     """Committed records of a topic."""
-    pipeline, _ = on.pipeline("raw", _PIPELINE)
-    ranges = offsets(pipeline.kafka, [topic])
+    kafka = Kafka(bootstrap_servers=on.stack.bootstrap_servers)
+    ranges = offsets(kafka, [topic])
     count = 0
-    with TopicReader(pipeline.kafka, ranges, spread_ms=1 << 60, timeout_s=60) as reader:
+    with TopicReader(kafka, ranges, spread_ms=1 << 60, timeout_s=60) as reader:
         while not reader.done:
             count += sum(len(run.messages) for run in reader.poll())
     return count

@@ -21,6 +21,7 @@ from surecount.audit import Report
 from surecount.audit import audit as run_audit
 from surecount.commands import life, rejects
 from surecount.commands.send import send
+from surecount.commands.upgrade import upgrade
 from surecount.config import Pipeline, parse_duration
 from surecount.console import (
     AsJson,
@@ -43,6 +44,7 @@ from surecount.local.stack import DEFAULT_DIRECTORY, Stack, StackRunsError
 from surecount.ops import bounded as bounded_runs
 from surecount.ops.code import check_decode
 from surecount.ops.flink import Flink
+from surecount.ops.history import History, history
 from surecount.ops.restore import LATEST
 from surecount.ops.submit import check_outputs_empty, job_name
 from surecount.ops.submit import submit as run_submit
@@ -224,7 +226,7 @@ def generate(
 
 
 app.command()(send)
-for command in (life.stop, life.start, life.savepoint, life.rescale, life.snapshots):
+for command in (life.stop, life.start, life.savepoint, life.rescale, upgrade, life.snapshots):
     app.command()(command)
 app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
 
@@ -324,13 +326,16 @@ def show(view: Watch, go_on: Any) -> None:
 @app.command()
 def audit(
     pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
     bounded: Annotated[bool, typer.Option(help="The job ran --bounded: nothing may be open.")] = False,
     timeout: Annotated[str, typer.Option(help="How long to wait until nothing is pending.")] = "2 min",
     as_json: AsJson = False,
 ) -> None:
     """Recount the input independently and compare; exit 1 when the books don't balance."""
     loaded = config.load(pipeline)
-    report = audited(loaded, bounded=bounded, timeout_s=parse_duration(timeout) / 1000)
+    timeout_s = parse_duration(timeout) / 1000
+    report = audited(loaded, _history(loaded, directory, flink), bounded=bounded, timeout_s=timeout_s)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -339,10 +344,22 @@ def audit(
         raise typer.Exit(1)
 
 
-def audited(pipeline: Pipeline, *, bounded: bool = False, timeout_s: float = 120.0) -> Report:
+def _history(pipeline: Pipeline, directory: Path, flink: str | None) -> History | None:
+    """What the run ledger knows; None, with a note, where it cannot be read."""
+    try:
+        return history(pipeline, Flink(flink_url(directory, flink)))
+    except SurecountError as error:
+        note = f"note: the run ledger is not read, so what upgrades changed is not known: {error.message}"
+        err.print(note, style="yellow", markup=False, highlight=False)
+        return None
+
+
+def audited(
+    pipeline: Pipeline, past: History | None = None, *, bounded: bool = False, timeout_s: float = 120.0
+) -> Report:
     """Audit with a progress bar."""
     with progress("records", None) as bar:
-        return run_audit(pipeline, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)
+        return run_audit(pipeline, history=past, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)
 
 
 @app.command()

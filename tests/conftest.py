@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec
+from hypothesis import settings
 
 from surecount import config, topics
 from surecount.config import Pipeline
@@ -25,6 +26,10 @@ from surecount.ops.submit import submit
 from surecount.waiting import WaitTimeoutError, wait_until
 
 KEPT_LOGS = Path("test-logs")
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("surecount", deadline=None)
+settings.load_profile("surecount")
 
 
 def pytest_configure() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from surecount.audit.cut import Cut, find_cut
+from surecount.audit.epochs import Epoch
 from surecount.audit.reader import NoAnswerError
 from surecount.audit.recount import Recount
 from surecount.audit.report import Amount, Books, Difference, Flow, IngestBooks, Report, joined
@@ -15,7 +16,7 @@ from surecount.audit.upstream import Upstream
 if TYPE_CHECKING:
     from surecount.config import Pathway, Pipeline
 
-__all__ = ["Amount", "Books", "Difference", "Flow", "IngestBooks", "Report", "audit"]
+__all__ = ["Amount", "Books", "Difference", "Epoch", "Flow", "IngestBooks", "Report", "audit"]
 
 _CUTS = 3
 
@@ -23,6 +24,7 @@ _CUTS = 3
 def audit(
     pipeline: Pipeline,
     *,
+    history: Mapping[str, Sequence[Epoch]] | None = None,
     bounded: bool = False,
     timeout_s: float = 120,
     on_progress: Callable[[int, int], None] | None = None,
@@ -31,6 +33,7 @@ def audit(
 
     Where there are relays and ingest, they are held against the raw topics first. Each job is judged on what
     it had read and written at one checkpoint; with ``bounded`` on all of its input, and no window may be open.
+    ``history`` has the epochs of jobs that were upgraded; without it all was read with ``pipeline``.
     ``timeout_s`` limits the wait for each job's state, and any wait for records. ``on_progress`` gets the
     offsets that are read and their total; a further reading begins at 0 again.
     SurecountError where it can't be done: Kafka does not answer, topics are missing, or something is pending.
@@ -52,8 +55,9 @@ def audit(
             note = f"the relay of pathway {pathway.name} is not checked: {error.message}"
             return Report(pipeline.name, (), (), 0, {}, (note,), 0.0)
 
-    upstream = Upstream(pipeline, timeout_s=timeout_s, on_progress=on_progress)
-    recount = Recount(pipeline, timeout_s=timeout_s, on_progress=on_progress)
+    epochs = history or {}
+    upstream = Upstream(pipeline, epochs.get("ingest", ()), timeout_s=timeout_s, on_progress=on_progress)
+    recount = Recount(pipeline, epochs.get("aggregate", ()), timeout_s=timeout_s, on_progress=on_progress)
     reports = []
     if pipeline.has_ingest:
         reports += [judge_relay(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from confluent_kafka import Message
 
 from surecount.audit import exact, times
+from surecount.audit.epochs import Plans
 from surecount.audit.ledger import AggregateLedger, Closing, Total, WindowRecount
 from surecount.audit.outputs import Found
 from surecount.audit.reader import partition_of, where
@@ -16,6 +17,7 @@ from surecount.audit.rejects import Reject, RejectLedger, RejectRecount
 from surecount.audit.report import Amount, Books, Difference, Differences
 from surecount.audit.rules import Row
 from surecount.audit.truth import AggregatePlan, Key
+from surecount.config import format_duration
 
 RECOUNTED = 10_000
 """How many uneven windows of an aggregate are looked at again."""
@@ -24,10 +26,10 @@ RECOUNTED = 10_000
 class Accounts(Protocol):
     """What one reading fills."""
 
-    def accept(self, rows: Sequence[Row]) -> None:
-        """Accepted input records."""
+    def accept(self, rows: Sequence[Row], epoch: int) -> None:
+        """Accepted input records of an epoch."""
 
-    def reject(self, reject: Reject) -> None:
+    def reject(self, reject: Reject, epoch: int) -> None:
         """A rejected input record."""
 
     def result(self, found: Found, message: Message) -> None:
@@ -36,8 +38,8 @@ class Accounts(Protocol):
     def correction(self, found: Found) -> None:
         """A correction."""
 
-    def find_reject(self, reject: Reject) -> None:
-        """A record of the rejects topic."""
+    def find_reject(self, reject: Reject, epoch: int) -> None:
+        """A record of the rejects topic, and the epoch of the one that it was."""
 
     def malformed(self, message: Message, detail: str) -> None:
         """An output that can't be read."""
@@ -49,20 +51,25 @@ class Accounts(Protocol):
 class FirstReading:
     """The books of all aggregates, in memory for what is open."""
 
-    def __init__(self, plans: Sequence[AggregatePlan]) -> None:
-        self.ledgers = [AggregateLedger(plan) for plan in plans]
+    def __init__(self, plans: Plans) -> None:
+        self._plans = plans
+        self.ledgers = [AggregateLedger(plan) for plan in plans.all]
         self.rejects = RejectLedger()
         self.reasons: Counter[str] = Counter()
+        # By epoch: an aggregate's books have those of its own epochs.
+        self._rejects_expected: Counter[int] = Counter()
+        self._rejects_found: Counter[int] = Counter()
         self.unknown_aggregates: Counter[str] = Counter()
         self.differences = Differences()
 
-    def accept(self, rows: Sequence[Row]) -> None:
-        for ledger in self.ledgers:
-            ledger.add_rows(rows)
+    def accept(self, rows: Sequence[Row], epoch: int) -> None:
+        for index, plan in self._plans.by_epoch[epoch]:
+            self.ledgers[index].add_rows(rows, plan)
 
-    def reject(self, reject: Reject) -> None:
+    def reject(self, reject: Reject, epoch: int) -> None:
         self.rejects.expect(reject)
         self.reasons[reject.reason] += 1
+        self._rejects_expected[epoch] += 1
 
     def result(self, found: Found, message: Message) -> None:
         ledger = self.ledgers[found.aggregate]
@@ -78,8 +85,9 @@ class FirstReading:
     def correction(self, found: Found) -> None:
         self.ledgers[found.aggregate].add_correction(found)
 
-    def find_reject(self, reject: Reject) -> None:
+    def find_reject(self, reject: Reject, epoch: int) -> None:
         self.rejects.find(reject)
+        self._rejects_found[epoch] += 1
 
     def malformed(self, message: Message, detail: str) -> None:
         self.differences.add(Difference("malformed", detail, where(message)))
@@ -88,14 +96,18 @@ class FirstReading:
         self.unknown_aggregates[aggregate] += 1
 
     def close(self, *, bounded: bool) -> list[Closing]:
-        """What is left of each aggregate; with ``bounded`` nothing may be open."""
-        return [ledger.close(bounded=bounded, limit=RECOUNTED) for ledger in self.ledgers]
+        """What is left of each aggregate; with ``bounded`` nothing may be open, but for one that has ended."""
+        return [
+            ledger.close(bounded=bounded and not self._plans.ended(index), limit=RECOUNTED)
+            for index, ledger in enumerate(self.ledgers)
+        ]
 
     def books(self, closings: Sequence[Closing]) -> tuple[Books, ...]:
         """The books of each aggregate."""
-        return tuple(map(self._books, self.ledgers, closings))
+        return tuple(map(self._books, range(len(self.ledgers)), closings))
 
-    def _books(self, ledger: AggregateLedger, closing: Closing) -> Books:
+    def _books(self, index: int, closing: Closing) -> Books:
+        ledger, epochs = self.ledgers[index], self._plans.epochs_of(index)
         totals = {
             "accepted": ledger.input,
             "results": ledger.results,
@@ -103,33 +115,39 @@ class FirstReading:
             "open": closing.open,
         }
         return Books(
-            aggregate=ledger.plan.name,
-            records_in=ledger.input.count + self.rejects.expected,
+            aggregate=self._name(ledger.plan),
+            records_in=ledger.input.count + sum(self._rejects_expected[epoch] for epoch in epochs),
             results=ledger.results.count,
             corrections=ledger.corrections.count,
-            rejected=self.rejects.found,
+            rejected=sum(self._rejects_found[epoch] for epoch in epochs),
             duplicates=0,
             open=closing.open.count,
             open_windows=closing.open_windows,
             sums={account: _amount(ledger.plan, total).sums for account, total in totals.items()},
         )
 
+    def _name(self, plan: AggregatePlan) -> str:
+        """The aggregate's name, with its window where it had several."""
+        several = sum(other.name == plan.name for other in self._plans.all) > 1
+        return f"{plan.name} by {format_duration(plan.window_ms)}" if several else plan.name
+
 
 class SecondReading:
     """The whole truth about some windows and some chunks of rejects."""
 
-    def __init__(self, first: FirstReading, closings: Sequence[Closing]) -> None:
+    def __init__(self, plans: Plans, first: FirstReading, closings: Sequence[Closing]) -> None:
+        self._plans = plans
         self.recounted = sum(len(closing.uneven) for closing in closings)
         self.windows = [
             WindowRecount(ledger.plan, closing.uneven) for ledger, closing in zip(first.ledgers, closings, strict=True)
         ]
         self.rejects = RejectRecount(first.rejects.uneven())
 
-    def accept(self, rows: Sequence[Row]) -> None:
-        for recount in self.windows:
-            recount.add_rows(rows)
+    def accept(self, rows: Sequence[Row], epoch: int) -> None:
+        for index, plan in self._plans.by_epoch[epoch]:
+            self.windows[index].add_rows(rows, plan)
 
-    def reject(self, reject: Reject) -> None:
+    def reject(self, reject: Reject, epoch: int) -> None:  # noqa: ARG002
         self.rejects.expect(reject)
 
     def result(self, found: Found, message: Message) -> None:  # noqa: ARG002
@@ -138,7 +156,7 @@ class SecondReading:
     def correction(self, found: Found) -> None:
         self.windows[found.aggregate].add_output(found)
 
-    def find_reject(self, reject: Reject) -> None:
+    def find_reject(self, reject: Reject, epoch: int) -> None:  # noqa: ARG002
         self.rejects.find(reject)
 
     def malformed(self, message: Message, detail: str) -> None:

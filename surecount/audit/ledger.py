@@ -87,17 +87,18 @@ class AggregateLedger:
         """How many (window, key) are held in memory."""
         return sum(map(len, self._windows.values()))
 
-    def add_rows(self, rows: Sequence[Row]) -> None:
-        """Count accepted records."""
-        windows, size = self._windows, self.plan.window_ms
-        columns = [list(map(itemgetter(at), rows)) for at in self.plan.sums_at]
+    def add_rows(self, rows: Sequence[Row], plan: AggregatePlan | None = None) -> None:
+        """Count accepted records; ``plan`` says where their values stand, if not where those of the ledger's own do."""
+        plan = plan or self.plan
+        windows, size = self._windows, plan.window_ms
+        columns = [list(map(itemgetter(at), rows)) for at in plan.sums_at]
         # Each record's sums, where they are not just one.
         sums: Iterable[Any] = columns[0] if len(columns) == 1 else zip(*columns, strict=True) if columns else repeat(())
         alone = len(columns) == 1
         start = end = 0
         window: dict[Key, list[int]] = {}
         # This runs for every record and aggregate: what can be is done in C, or once for a window.
-        for time, key, values in zip(map(_TIME, rows), map(self.plan.key_of, rows), sums, strict=False):
+        for time, key, values in zip(map(_TIME, rows), map(plan.key_of, rows), sums, strict=False):
             if not start <= time < end:
                 start = time - time % size
                 end = start + size
@@ -202,12 +203,13 @@ class WindowRecount:
         self._input = {window: Total.zero(plan) for window in windows}
         self._outputs: dict[tuple[int, Key], list[Found]] = {window: [] for window in windows}
 
-    def add_rows(self, rows: Sequence[Row]) -> None:
-        """Count accepted records."""
+    def add_rows(self, rows: Sequence[Row], plan: AggregatePlan | None = None) -> None:
+        """Count accepted records, as :meth:`AggregateLedger.add_rows` does."""
+        plan = plan or self.plan
         for row in rows if self._input else ():
-            total = self._input.get((row[0] - row[0] % self.plan.window_ms, self.plan.key_of(row)))
+            total = self._input.get((row[0] - row[0] % plan.window_ms, plan.key_of(row)))
             if total is not None:
-                total.add(1, [row[at] for at in self.plan.sums_at])
+                total.add(1, [row[at] for at in plan.sums_at])
 
     def add_output(self, found: Found) -> None:
         """Book a result or a correction."""

@@ -55,7 +55,10 @@ class OutputReader:
 
     def __init__(self, plans: Sequence[AggregatePlan]) -> None:
         self._plans = plans
-        self._indexes = {plan.name: index for index, plan in enumerate(plans)}
+        # By name: plans that differ in their windows.
+        self._by_name: dict[str, list[int]] = {}
+        for index, plan in enumerate(plans):
+            self._by_name.setdefault(plan.name, []).append(index)
         self._key_names = [tuple(field.path for field in plan.keys) for plan in plans]
         self._sum_names = [tuple(field.path for field in plan.sums) for plan in plans]
         self._fast_result = fast_result(plans)
@@ -64,9 +67,10 @@ class OutputReader:
         """Read a result; raises MalformedError or UnknownAggregateError."""
         plain = self._fast_result(key, value)
         if plain is not None:
-            start = _window_start(plain.start, plain.end, self._plans[plain.aggregate].window_ms)
-            if start is not None:
-                return Found(plain.aggregate, plain.key, start, plain.records, plain.sums, 0)
+            for index in self._by_name[self._plans[plain.aggregate].name]:
+                start = _window_start(plain.start, plain.end, self._plans[index].window_ms)
+                if start is not None:
+                    return Found(index, plain.key, start, plain.records, plain.sums, 0)
         return self._read(key, value, _RESULT)
 
     def correction(self, key: bytes | None, value: bytes | None) -> Found:
@@ -81,9 +85,11 @@ class OutputReader:
         # Texts are compared, since dicts are equal in any order.
         if _dump(identity) != key and json.dumps(_load(key, "key")) != json.dumps(identity):
             raise MalformedError("its key does not say the same as its value")
-        index = self._indexes.get(record["aggregate"]) if isinstance(record["aggregate"], str) else None
-        if index is None:
+        indexes = self._by_name.get(record["aggregate"]) if isinstance(record["aggregate"], str) else None
+        if indexes is None:
             raise UnknownAggregateError(str(record["aggregate"]))
+        *others, index = indexes
+        index = next((other for other in others if self._is_window_of(record, self._plans[other])), index)
         plan = self._plans[index]
         start = self._start(record, plan)
         count = record["count"]
@@ -102,6 +108,13 @@ class OutputReader:
             tuple(map(_sum_value, plan.sums, sums)),
             late_by,
         )
+
+    def _is_window_of(self, record: Mapping[str, Any], plan: AggregatePlan) -> bool:
+        try:
+            self._start(record, plan)
+        except MalformedError:
+            return False
+        return True
 
     def _start(self, record: Mapping[str, Any], plan: AggregatePlan) -> int:
         start = _time(record["start"]) if isinstance(record["start"], str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from confluent_kafka import Message
 from surecount.audit.accounts import Accounts, FirstReading, SecondReading
 from surecount.audit.contents import digest, headers_of
 from surecount.audit.cut import Cut
+from surecount.audit.epochs import Epoch, Epochs, Plans
 from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
 from surecount.audit.pacing import Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
@@ -31,25 +32,29 @@ class Recount:
     def __init__(
         self,
         pipeline: Pipeline,
+        epochs: Sequence[Epoch] = (),
         *,
         timeout_s: float,
         on_progress: Progress | None = None,
         open_reader: Callable[[Ranges], Reader] | None = None,
     ) -> None:
         self._pipeline = pipeline
+        epochs = epochs or [Epoch(pipeline)]
+        self._epochs = Epochs(epochs)
+        self._plans = Plans(epochs)
         self._timeout_s = timeout_s
         self._open_reader = open_reader or self._open_topics
         self._on_progress = on_progress
-        self._truth = Truth(pipeline)
-        self._outputs = OutputReader(self._truth.plans)
-        windows = [plan.window_ms for plan in self._truth.plans]
+        self._truths = [Truth(epoch.pipeline) for epoch in epochs]
+        self._outputs = OutputReader(self._plans.all)
+        windows = [plan.window_ms for plan in self._plans.all]
         # Results follow the input by a window and the disorder that is waited for.
         self._spread_ms: int = max(windows) + pipeline.source.out_of_orderness
 
     def report(self, cut: Cut, *, bounded: bool) -> Report:
         """Read all of ``cut``, and what differs once more."""
         began = time.monotonic()
-        first = FirstReading(self._truth.plans)
+        first = FirstReading(self._plans)
         self._read(cut, first)
         seconds = time.monotonic() - began
         closings = first.close(bounded=bounded)
@@ -58,7 +63,7 @@ class Recount:
         differences = list(first.differences.named)
         count = first.differences.count
         if uneven_windows or uneven_chunks:
-            second = SecondReading(first, closings)
+            second = SecondReading(self._plans, first, closings)
             self._read(cut if uneven_windows else self._only_chunks(cut, uneven_chunks), second)
             windows, rejects = second.windows_that_differ(), second.rejects_that_differ()
             differences = windows[:NAMED] + rejects[:NAMED] + differences
@@ -67,6 +72,11 @@ class Recount:
         notes = [
             f"{count:,} outputs are of aggregate {name!r}, which the pipeline doesn't have; they are not audited"
             for name, count in sorted(first.unknown_aggregates.items())
+        ]
+        notes += [
+            f"aggregate {plan.name!r} has ended: its {closing.open_windows:,} windows that were open then never close"
+            for index, (plan, closing) in enumerate(zip(self._plans.all, closings, strict=True))
+            if self._plans.ended(index) and closing.open_windows
         ]
         return Report(
             pipeline=self._pipeline.name,
@@ -98,7 +108,8 @@ class Recount:
             while not (sources.done and outputs.done):
                 if self._sources_first(sources, outputs):
                     for run in sources.poll():
-                        sources.advance(run.place, self._take_input(run, accounts))
+                        for epoch, part in self._epochs.split(run):
+                            sources.advance(run.place, self._take_input(part, epoch, accounts))
                 else:
                     for run in outputs.poll():
                         if (clock := self._take_outputs(run, accounts)) is not None:
@@ -119,18 +130,18 @@ class Recount:
             return ahead is None
         return ahead <= behind + self._spread_ms
 
-    def _take_input(self, run: Run, accounts: Accounts) -> int:
-        """Judge input records; returns the event time of one in their middle: not of an outlier."""
+    def _take_input(self, run: Run, epoch: int, accounts: Accounts) -> int:
+        """Judge input records of one epoch; returns the event time of one in their middle: not of an outlier."""
         values = list(map(Message.value, run.messages))
         timestamps = list(map(itemgetter(1), map(Message.timestamp, run.messages)))
-        verdicts = self._truth.judge_all(values, timestamps)
+        verdicts = self._truths[epoch].judge_all(values, timestamps)
         rows = [verdict for verdict in verdicts if type(verdict) is tuple]
-        accounts.accept(rows)
+        accounts.accept(rows, epoch)
         if len(rows) < len(verdicts):
             for message, value, verdict in zip(run.messages, values, verdicts, strict=True):
                 if isinstance(verdict, str):
                     content = digest(message.key(), value)
-                    accounts.reject(Reject(*run.place, offset_of(message), verdict, content))
+                    accounts.reject(Reject(*run.place, offset_of(message), verdict, content), epoch)
         middle: int = rows[len(rows) // 2][0] if rows else timestamps[len(timestamps) // 2]
         return middle
 
@@ -149,11 +160,12 @@ class Recount:
                     last = self._outputs.correction(key, value)
                     accounts.correction(last)
                 elif not is_reject_of(f"{self._pipeline.name}.ingest", headers := headers_of(message)):
-                    accounts.find_reject(parse_reject(headers, key, value))
+                    reject = parse_reject(headers, key, value)
+                    accounts.find_reject(reject, self._epochs.at(reject[:2], reject.offset))
             except MalformedError as error:
                 accounts.malformed(message, str(error))
             except UnknownAggregateError as error:
                 accounts.unknown(error.name)
         if last is None:
             return None
-        return last.start + self._truth.plans[last.aggregate].window_ms + max(last.late_by_ms, 0)
+        return last.start + self._plans.all[last.aggregate].window_ms + max(last.late_by_ms, 0)

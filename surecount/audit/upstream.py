@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from confluent_kafka import Message
 
 from surecount.audit.contents import PREFIX, Headers, content, digest, header, header_ms, headers_of
 from surecount.audit.cut import Cut
+from surecount.audit.epochs import Epoch, Epochs
 from surecount.audit.ingest import BEYOND_HORIZON, NO_WATERMARK, IngestJudge, RawRecords
 from surecount.audit.matching import Columns
 from surecount.audit.origins import Places
@@ -44,12 +45,14 @@ class Upstream:
     def __init__(
         self,
         pipeline: Pipeline,
+        epochs: Sequence[Epoch] = (),
         *,
         timeout_s: float,
         on_progress: Progress | None = None,
         open_reader: OpenReader | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._epochs = epochs or [Epoch(pipeline)]
         self._timeout_s = timeout_s
         self._on_progress = on_progress
         self._open_reader = open_reader or self._open_topics
@@ -59,7 +62,7 @@ class Upstream:
         began = time.monotonic()
         pipeline, differences, raw = self._pipeline, Differences(), RawRecords(Places())
         progress = self._progress(cut)
-        self._read(pipeline.kafka, cut.sources, _RawIntake(pipeline, raw, differences).take, progress)
+        self._read(pipeline.kafka, cut.sources, _RawIntake(pipeline, self._epochs, raw, differences).take, progress)
         horizon_ms: int = pipeline.source.horizon
         has_duplicates_topic = pipeline.topics.duplicates is not None
         judge = IngestJudge(raw, differences, horizon_ms=horizon_ms, has_duplicates_topic=has_duplicates_topic)
@@ -156,16 +159,21 @@ class Upstream:
 class _RawIntake:
     """Judges raw records."""
 
-    def __init__(self, pipeline: Pipeline, raw: RawRecords, differences: Differences) -> None:
-        spec = pipeline.spec()
+    def __init__(self, pipeline: Pipeline, epochs: Sequence[Epoch], raw: RawRecords, differences: Differences) -> None:
         self._raw = raw
         self._differences = differences
-        self._truth = Truth(pipeline, spec=spec)
+        self._epochs = Epochs(epochs)
+        specs = [epoch.pipeline.spec() for epoch in epochs]
+        self._truths = [Truth(pipeline, spec=spec) for spec in specs]
+        self._event_ids = [_event_id(spec) if spec.event_id else None for spec in specs]
         self._pathways = pipeline.ingested_topics
         self._relayed = {topic for topic, pathway in self._pathways.items() if pipeline.is_relayed(pathway)}
-        self._event_id = _event_id(spec) if spec.event_id else None
 
     def take(self, run: Run) -> None:
+        for epoch, part in self._epochs.split(run):
+            self._take(part, epoch)
+
+    def _take(self, run: Run, epoch: int) -> None:
         messages = run.messages
         headers = list(map(headers_of, messages))
         if run.place[0] in self._relayed:
@@ -175,12 +183,12 @@ class _RawIntake:
             origins = [first + offset_of(message) for message in messages]
         values = list(map(Message.value, messages))
         timestamps = list(map(itemgetter(1), map(Message.timestamp, messages)))
-        verdicts = self._truth.judge_all(values, timestamps)
+        verdicts = self._truths[epoch].judge_all(values, timestamps)
         contents = map(content, map(Message.key, messages), values, timestamps, headers)
-        if self._event_id is None:
+        if (event_id := self._event_ids[epoch]) is None:
             ids = list(map(self._id_by_origin, origins, headers))
         else:
-            ids = [0 if isinstance(verdict, str) else self._event_id(verdict) for verdict in verdicts]
+            ids = [0 if isinstance(verdict, str) else event_id(verdict) for verdict in verdicts]
         self._raw.add(origins, contents, ids, verdicts)
 
     def _relayed_from(

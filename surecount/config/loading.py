@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ from surecount.errors import SurecountError
 
 
 def load(path: Path) -> Pipeline:
-    """Read and validate a pipeline file; raises SurecountError that names file, field and value."""
+    """Read and validate a pipeline file; raises SurecountError that names file, field and value.
+
+    It is TOML, or where its name ends with ``.json`` the same as JSON, which programs can write.
+    """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise SurecountError(
             f"{path}: {error.strerror or error}", "`surecount new NAME` writes a pipeline file to start from"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SurecountError(f"{path}: not valid TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise SurecountError(f"{path}: not valid {kind}: {error}") from error
     return parse(data, str(path))
 
 

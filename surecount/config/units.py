@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+)\s*(ms|s|min|h|d)")
@@ -35,8 +36,14 @@ def format_duration(ms: int) -> str:
     return f"{ms // _UNITS_MS[unit]} {unit}"
 
 
+def format_size(size: int) -> str:
+    """The shortest way to write a size, such as ``"1 MiB"`` for 1048576."""
+    unit = next(u for u in ("GiB", "MiB", "KiB", "B") if size % _SIZES[u] == 0 and (size or u == "B"))
+    return f"{size // _SIZES[unit]} {unit}"
+
+
 def duration(low: str, high: str) -> Any:
-    """A field's type: milliseconds, from a duration within a range."""
+    """A field's type: milliseconds, from a duration within a range, and in JSON one again."""
 
     def check(value: object) -> int:
         ms = parse_duration(value)
@@ -45,11 +52,11 @@ def duration(low: str, high: str) -> Any:
         return ms
 
     schema = {"type": "string", "pattern": r"^\d+\s*(ms|s|min|h|d)$", "description": f"{low} to {high}"}
-    return Annotated[int, BeforeValidator(check), WithJsonSchema(schema)]
+    return Annotated[int, BeforeValidator(check), _as_text(format_duration), WithJsonSchema(schema)]
 
 
 def size_between(low: str, high: str) -> Any:
-    """A field's type: bytes, from a size within a range."""
+    """A field's type: bytes, from a size within a range, and in JSON one again."""
 
     def check(value: object) -> int:
         size = parse_size(value)
@@ -58,4 +65,8 @@ def size_between(low: str, high: str) -> Any:
         return size
 
     schema = {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)$", "description": f"{low} to {high}"}
-    return Annotated[int, BeforeValidator(check), WithJsonSchema(schema)]
+    return Annotated[int, BeforeValidator(check), _as_text(format_size), WithJsonSchema(schema)]
+
+
+def _as_text(text: Callable[[int], str]) -> PlainSerializer:
+    return PlainSerializer(text, return_type=str, when_used="json")

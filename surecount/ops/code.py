@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from pkgutil import extend_path
 
@@ -39,6 +41,20 @@ def hash_of_code(folder: Path) -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def pack(folder: Path) -> bytes:
+    """A packaged folder as one zip archive."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*.py")):
+            archive.write(path, path.relative_to(folder))
+    return content.getvalue()
+
+
+def unpack(archive: bytes, target: Path) -> None:
+    """Fill the folder ``target`` from what ``pack`` made."""
+    zipfile.ZipFile(io.BytesIO(archive)).extractall(target)
 
 
 def _beside(folder: Path, decode: str) -> dict[str, Path]:

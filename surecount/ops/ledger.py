@@ -5,6 +5,7 @@ that any machine that sees the snapshots can go on. Files are only added:
 
 - ``000001-run-JOBID.json``, written before Flink is asked to start a job: a :class:`Run`.
 - ``000001-stopped-JOBID.json``, when a job has stopped with a savepoint, and all that it wrote is committed.
+- ``code-HASH.zip``, the code of a run, so that an upgrade can go back to it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import hashlib
 import json
 import re
 import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surecount.config import Pipeline
+from surecount.config import Pipeline, parse
 from surecount.errors import SurecountError
 from surecount.ops.storage import Folder
 
@@ -47,6 +49,19 @@ class Run:
     accepted: tuple[str, ...] = ()
     stopped_with: str | None = None
     version: int = field(default=VERSION, repr=False)
+
+    def pipeline(self, present: Pipeline | None = None) -> Pipeline:
+        """The pipeline that it ran, with the ``properties`` of ``present``: the ledger keeps none, which may be secret.
+
+        Raises SurecountError where this version knows such settings no more.
+        """
+        config = deepcopy(self.config)
+        if present is not None:
+            config["kafka"]["properties"] = present.kafka.properties
+            properties = {pathway.name: pathway.properties for pathway in present.source.pathway}
+            for pathway in config["source"]["pathway"]:
+                pathway["properties"] = properties.get(pathway["name"], {})
+        return parse(config, f"the ledger's run {self.number}")
 
 
 class Ledger:
@@ -79,6 +94,16 @@ class Ledger:
         """Write down that a run has stopped with a savepoint, and has nothing left to commit."""
         content = {"version": VERSION, "at_ms": now_ms(), "snapshot": snapshot}
         self._write(f"{run.number:06}-stopped-{run.job_id}.json", content)
+
+    def keep_code(self, code_hash: str, archive: bytes) -> None:
+        """Keep the code of a run."""
+        name = f"code-{code_hash}.zip"
+        if name not in self._folder.files():
+            self._folder.write(name, archive)
+
+    def code(self, code_hash: str) -> bytes:
+        """The code of a run. Raises SurecountError where it is not there."""
+        return self._folder.read(f"code-{code_hash}.zip")
 
     def _read(self, name: str) -> dict[str, Any]:
         try:

@@ -33,7 +33,8 @@ class Listed:
 
 
 class Life:
-    """A pipeline's jobs on a cluster. ``on_step`` hears what is being done.
+    """A pipeline's jobs on a cluster. ``on_step`` hears what is being done; ``code`` is that of an earlier run, to be
+    started in place of that of now.
 
     Raises SurecountError that says which jobs are stopped, where it ends half way.
     """
@@ -45,9 +46,11 @@ class Life:
         flink: Flink,
         environment: dict[str, str],
         on_step: OnStep = lambda _: None,
+        code: bytes | None = None,
     ) -> None:
         self._pipeline, self._file, self._flink, self._environment = pipeline, file, flink, environment
         self._on_step = on_step
+        self._code = code
 
     def running(self, jobs: Sequence[str]) -> dict[str, Job]:
         """Those of the ``jobs`` that run."""
@@ -103,7 +106,7 @@ class Life:
 
     def snapshots(self, job: str) -> Listed:
         """The snapshots of a job."""
-        runs = self._ledger(job).runs()
+        runs = self.ledger(job).runs()
         folders = self._folders()
         snapshots = read(lambda: folders.paths(runs), self._environment)
         return Listed(job, runs, snapshots, latest(runs, snapshots))
@@ -129,7 +132,7 @@ class Life:
         wait_until(lambda: self._flink.state(running.id) in ended, _END_TIMEOUT_S, f"{running.name} to end")
         if (state := self._flink.state(running.id)) != "FINISHED":
             raise SurecountError(f"{running.name} is {state}: {self._flink.cause(running.id)}", exit_code=1)
-        self._ledger(job).stopped(run, path)
+        self.ledger(job).stopped(run, path)
         return path
 
     def _start(self, job: str, snapshot: str, parallelism: int | None, accepted: Collection[str]) -> str:
@@ -139,18 +142,18 @@ class Life:
             parallelism = self._parallelism(job)
         job_id = submit(
             self._pipeline, self._file, self._flink, self._environment,
-            job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted,
+            job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted, code=self._code,
         )  # fmt: skip
         self._on_step(f"waiting until {name} runs")
         wait_until_running(self._flink, job_id)
         return job_id
 
     def _parallelism(self, job: str) -> int:
-        runs = self._ledger(job).runs()
+        runs = self.ledger(job).runs()
         return runs[-1].parallelism if runs else 1
 
     def _run(self, job: str, job_id: str) -> Run:
-        found = next((run for run in self._ledger(job).runs() if run.job_id == job_id), None)
+        found = next((run for run in self.ledger(job).runs() if run.job_id == job_id), None)
         if found is None:
             raise SurecountError(
                 f"the ledger does not know job {job_id}, which runs as {job_name(self._pipeline, job)}",
@@ -158,7 +161,8 @@ class Life:
             )
         return found
 
-    def _ledger(self, job: str) -> Ledger:
+    def ledger(self, job: str) -> Ledger:
+        """The run ledger of a job."""
         return Ledger(self._folders().savepoints, self._pipeline, job)
 
     def _folders(self) -> Folders:

@@ -24,6 +24,8 @@ def find(
     environment: Mapping[str, str],
     parallelism: int,
     accepted: Collection[str] = (),
+    *,
+    bounded: bool = False,
 ) -> Snapshot | None:
     """The snapshot at the path ``wanted``, or the newest for ``LATEST``, checked for the job as it is now.
 
@@ -49,7 +51,7 @@ def find(
         raise _gone(path, "or it was never complete")
     if chosen is None:
         return None
-    check_restore(pipeline, job, chosen, newest, _held(pipeline, job), parallelism, accepted)
+    check_restore(pipeline, job, chosen, newest, _held(pipeline, job), parallelism, accepted, runs, bounded=bounded)
     return chosen
 
 

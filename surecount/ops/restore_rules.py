@@ -5,13 +5,14 @@ Each refusal has a code. ``ACCEPTABLE`` ones can be accepted by that code, on th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.snapshots import Place, Snapshot
+from surecount.ops.ledger import Run
+from surecount.ops.snapshots import Place, Snapshot, lineage
+from udfs.spec import Field
 
 ACCEPTABLE = {
     "not_newest": "what was written after it is written again",
@@ -47,17 +48,22 @@ def check_restore(
     held: Mapping[Place, tuple[int, int]] | None,
     parallelism: int,
     accepted: Collection[str] = (),
+    runs: Sequence[Run] = (),
+    *,
+    bounded: bool = False,
 ) -> None:
     """Raise SurecountError with every refusal that is not among the ``accepted`` codes.
 
     ``newest`` is the snapshot to go on from; ``held`` are the first and the next offset of each partition that the
-    job reads now; None where its cluster does not answer.
+    job reads now; None where its cluster does not answer. ``runs`` are all of the job.
     """
     refusals = [
         *_order(snapshot, newest),
         *(_unchecked(pipeline, job) if held is None else _offsets(snapshot, held)),
         *_parallelism(pipeline, snapshot, parallelism),
-        *_fixed(pipeline, job, snapshot),
+        *_bounds(snapshot, bounded=bounded),
+        *refused_changes(snapshot.run.pipeline(), pipeline, job),
+        *names_again(pipeline, job, snapshot.run, runs),
     ]
     if left := [refusal for refusal in refusals if refusal.code not in accepted]:
         raise SurecountError(
@@ -144,43 +150,79 @@ def _parallelism(pipeline: Pipeline, snapshot: Snapshot, parallelism: int) -> It
         )
 
 
-def _fixed(pipeline: Pipeline, job: str, snapshot: Snapshot) -> Iterator[Refusal]:
-    """What the state was made with, and cannot be read without."""
-    was, now = snapshot.run.config, pipeline.model_dump(mode="json")
-    if pipeline.pathway_of(job) is None and was["state"]["buckets"] != now["state"]["buckets"]:
+def _bounds(snapshot: Snapshot, *, bounded: bool) -> Iterator[Refusal]:
+    """Each partition's end is in the snapshot: of a bounded run where it was then, of another one nowhere."""
+    if snapshot.run.bounded and not bounded:
+        yield Refusal(
+            "bounded",
+            "it is of a bounded run, and would end where the topics ended then",
+            "start with --bounded, or give the pipeline another name",
+        )
+    if bounded and not snapshot.run.bounded:
+        yield Refusal("bounded", "it is of a run without end, and --bounded would never end", "start without --bounded")
+
+
+def refused_changes(was: Pipeline, now: Pipeline, job: str) -> Iterator[Refusal]:
+    """Changes of what the state was made with, and cannot be read without."""
+    if now.pathway_of(job) is None and was.state.buckets != now.state.buckets:
         yield Refusal(
             "buckets",
-            f"its state is in {was['state']['buckets']} buckets, and state.buckets is {now['state']['buckets']}",
-            f"set state.buckets = {was['state']['buckets']}; another number needs a pipeline of another name",
+            f"its state is in {was.state.buckets} buckets, and state.buckets is {now.state.buckets}",
+            f"set state.buckets = {was.state.buckets}; another number needs a pipeline of another name",
         )
     if job == "aggregate":
         yield from _aggregates(was, now)
-    if job == "ingest" and was["source"]["event_id"] != now["source"]["event_id"]:
+    if job == "ingest" and was.source.id_fields != now.source.id_fields:
         yield Refusal(
             "event_id",
-            f"its ids are of {was['source']['event_id']!r}, and source.event_id is {now['source']['event_id']!r}: "
+            f"its ids are of {was.source.event_id!r}, and source.event_id is {now.source.event_id!r}: "
             "copies of what came before could not be told",
             "set it back, or give the pipeline another name",
         )
     for kind in _OUTPUTS.get(job, ()):
-        if was["topics"][kind] != now["topics"][kind]:
+        before, after = getattr(was.topics, kind), getattr(now.topics, kind)
+        if before != after:
             yield Refusal(
                 "outputs",
-                f"it wrote its {kind} to {was['topics'][kind]}, and topics.{kind} is {now['topics'][kind]}",
+                f"it wrote its {kind} to {before}, and topics.{kind} is {after}",
                 "set it back: no audit could find both",
             )
 
 
-def _aggregates(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Refusal]:
-    before = {aggregate["name"]: aggregate for aggregate in was["aggregate"]}
-    for aggregate in now["aggregate"]:
-        name = aggregate["name"]
+def names_again(pipeline: Pipeline, job: str, run: Run, runs: Sequence[Run]) -> Iterator[Refusal]:
+    """One that had ended would find what is left of its state, and its results would not tell the two apart."""
+    if job != "aggregate":
+        return
+    had = set(run.pipeline().spec().by_name)
+    for earlier in lineage([other for other in runs if other.number <= run.number]):
+        again = sorted((set(earlier.pipeline().spec().by_name) - had) & set(pipeline.spec().by_name))
+        for name in again:
+            had.add(name)
+            yield Refusal(
+                "aggregate_again",
+                f"aggregate {name!r} was there in run {earlier.number}, and has ended",
+                "give the new one another name",
+            )
+
+
+def _aggregates(was: Pipeline, now: Pipeline) -> Iterator[Refusal]:
+    before = was.spec().by_name
+    for aggregate in now.spec().aggregates:
+        name = aggregate.name
         if name not in before:
             continue
-        for part in ("key", "sum"):
-            if before[name][part] != aggregate[part]:
+        for part, had, has in (
+            ("key", before[name].key, aggregate.key),
+            ("sum", before[name].sums, aggregate.sums),
+        ):
+            if had != has:
                 yield Refusal(
                     f"aggregate_{part}",
-                    f"aggregate {name!r} had {part} = {before[name][part]}, and has {aggregate[part]}",
+                    f"aggregate {name!r} had {part} = {_fields(had)}, and has {_fields(has)}",
                     f"set it back, or name the changed aggregate otherwise: {name!r} ends and a new one begins",
                 )
+
+
+def _fields(fields: Sequence[Field]) -> str:
+    texts = (f"{f.path} ({f.type}{f', scale {f.scale}' if f.scale else ''})" for f in fields)
+    return f"[{', '.join(texts)}]"

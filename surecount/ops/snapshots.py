@@ -19,6 +19,9 @@ from surecount.ops.storage import Folder, uri_of
 Place = tuple[str, int]
 """A topic and a partition."""
 
+Committable = tuple[str, int, int]
+"""A transactional id, a producer id and its epoch."""
+
 READY = "ready\n"
 """What the reader of snapshots prints when it is up."""
 
@@ -28,7 +31,8 @@ _CHECKPOINT = re.compile(r"chk-(\d+)")
 @dataclass(frozen=True)
 class Snapshot:
     """What a snapshot holds. ``run`` is the one that made it; ``offsets`` are those that it reads next;
-    ``max_parallelism`` is 0 where there is no keyed state."""
+    ``max_parallelism`` is 0 where there is no keyed state; ``committables`` are the transactions that whoever goes on
+    from it is to commit, if they are not yet."""
 
     path: str
     run: Run
@@ -38,6 +42,7 @@ class Snapshot:
     drained: bool
     max_parallelism: int
     offsets: Mapping[Place, int]
+    committables: tuple[Committable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,14 @@ def maker(path: str, runs: Iterable[Run]) -> Run:
     )
 
 
+def lineage(runs: Sequence[Run]) -> list[Run]:
+    """The last run and those that it goes on from, the oldest first."""
+    found = list(runs[-1:])
+    while found and (began := found[0].snapshot) is not None:
+        found.insert(0, maker(began, runs))
+    return found
+
+
 def _savepoint_name(run: Run) -> str:
     return f"savepoint-{run.job_id[:6]}-"
 
@@ -115,7 +128,8 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
                 raise SurecountError(f"{content['path']} cannot be read: {error}", "restore its files, or name another")
             continue
         offsets = {(topic, partition): offset for topic, partition, offset in content.pop("offsets")}
-        snapshots.append(Snapshot(**content, run=paths[content["path"]], offsets=offsets))
+        committables = tuple(map(tuple, content.pop("committables")))
+        snapshots.append(Snapshot(**content, run=paths[content["path"]], offsets=offsets, committables=committables))
     return sorted(snapshots, key=lambda s: (s.run.number, s.id))
 
 

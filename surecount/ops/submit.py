@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -16,7 +17,7 @@ from uuid import uuid4
 from surecount import __version__, topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.code import PROJECT, check_decode, hash_of_code, package
+from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
 from surecount.ops.restore import find
@@ -53,15 +54,16 @@ def submit(
     bounded: bool = False,
     snapshot: str | None = None,
     accepted: Collection[str] = (),
+    code: bytes | None = None,
 ) -> str:
     """Submit one job of a pipeline and return its id.
 
     ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is the path
     of a savepoint or checkpoint to start from, or ``LATEST``, which may be none; it is checked, and the run is
-    written into the ledger. ``accepted`` are codes of refusals to go against. Raises SurecountError with what is
-    refused, or Flink's own cause.
+    written into the ledger. ``accepted`` are codes of refusals to go against. ``code`` is what the ledger kept of an
+    earlier run, to be run in place of that of now. Raises SurecountError with what is refused, or Flink's own cause.
     """
-    if pipeline.source.decode is not None:
+    if code is None and pipeline.source.decode is not None:
         check_decode(pipeline_file, pipeline.source.decode)
     name = job_name(pipeline, job)
     if running := flink.running(name):
@@ -75,12 +77,15 @@ def submit(
     runs = ledger.runs()
     origin = None
     if snapshot is not None:
-        origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted)
+        origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded)
     if origin is None:
         check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
-        code = Path(folder) / "code"
-        package(code, pipeline_file, pipeline.source.decode)
+        shipped = Path(folder) / "code"
+        if code is None:
+            package(shipped, pipeline_file, pipeline.source.decode)
+        else:
+            unpack(code, shipped)
         run = Run(
             number=runs[-1].number + 1 if runs else 1,
             job_id=uuid4().hex,
@@ -91,29 +96,31 @@ def submit(
             bounded=bounded,
             config=config_of(pipeline),
             config_hash=hash_of(config_of(pipeline)),
-            code_hash=hash_of_code(code),
-            versions=_versions(environment),
+            code_hash=hash_of_code(shipped),
+            versions=versions(environment),
             transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
             accepted=tuple(accepted),
         )
+        ledger.keep_code(run.code_hash, pack(shipped))
         # Before it begins: a run that the ledger does not know could not be gone on from.
         ledger.add(run)
-        _run(pipeline, pipeline_file, flink, environment, job, run, code)
+        _run(pipeline, flink, environment, job, run, Path(folder))
     return run.job_id
 
 
-def _run(
-    pipeline: Pipeline, file: Path, flink: Flink, environment: dict[str, str], job: str, run: Run, code: Path
-) -> None:
+def _run(pipeline: Pipeline, flink: Flink, environment: dict[str, str], job: str, run: Run, folder: Path) -> None:
+    # What was checked is what runs, also where the file changes meanwhile.
+    file, code = folder / f"{pipeline.name}.json", folder / "code"
+    file.write_text(json.dumps(pipeline.model_dump(mode="json")), encoding="utf-8")
     pathway = pipeline.pathway_of(job)
     command = [
         str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
         "--jobmanager", urlsplit(flink.url).netloc,
         f"-D$internal.pipeline.job-id={run.job_id}",
         *(["--fromSavepoint", run.snapshot] if run.snapshot else []),
-        "--python", str(PROJECT / "jobs" / f"{'relay' if pathway else job}.py"),
+        "--python", str(code / "jobs" / f"{'relay' if pathway else job}.py"),
         "--pyFiles", str(code),
-        "--pipeline", str(file.resolve()),
+        "--pipeline", str(file),
         "--parallelism", str(run.parallelism),
         "--name", job_name(pipeline, job),
         *(["--pathway", pathway.name] if pathway else []),
@@ -125,7 +132,7 @@ def _run(
         raise SurecountError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
 
 
-def _versions(environment: dict[str, str]) -> dict[str, str]:
+def versions(environment: dict[str, str]) -> dict[str, str]:
     """What a job runs on, by name; of jars the file names."""
     jars = sorted(path.name for path in Path(environment["FLINK_LIB_DIR"]).glob("*.jar"))
     return {

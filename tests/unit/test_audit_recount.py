@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surecount.audit.cut import Cut
+from surecount.audit.epochs import Epoch
 from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import Ranges
 from surecount.audit.recount import Recount
@@ -28,26 +29,24 @@ from surecount.config import Pipeline, parse
 T0 = 1_790_000_040_000  # starts a minute
 MINUTE = 60_000
 
-PIPELINE: Pipeline = parse(
-    {
-        "name": "shop",
-        "source": {"topics": ["in"], "event_time": {"field": "ts"}, "out_of_orderness": "0 s"},
-        "aggregate": [
-            {"name": "by_who", "key": ["who"], "sum": ["n"], "window": "1 min"},
-            {
-                "name": "by_all",
-                "key": ["who", {"field": "shard", "type": "int"}],
-                "sum": [
-                    {"field": "price", "type": "decimal", "scale": 2},
-                    {"field": "weight", "type": "float"},
-                ],
-                "window": "2 min",
-            },
-        ],
-        "topics": {"results": "results", "corrections": "corrections", "rejects": "rejects"},
-    },
-    "test",
-)
+CONTENT: dict[str, Any] = {
+    "name": "shop",
+    "source": {"topics": ["in"], "event_time": {"field": "ts"}, "out_of_orderness": "0 s"},
+    "aggregate": [
+        {"name": "by_who", "key": ["who"], "sum": ["n"], "window": "1 min"},
+        {
+            "name": "by_all",
+            "key": ["who", {"field": "shard", "type": "int"}],
+            "sum": [
+                {"field": "price", "type": "decimal", "scale": 2},
+                {"field": "weight", "type": "float"},
+            ],
+            "window": "2 min",
+        },
+    ],
+    "topics": {"results": "results", "corrections": "corrections", "rejects": "rejects"},
+}
+PIPELINE: Pipeline = parse(CONTENT, "test")
 
 
 @dataclass
@@ -394,3 +393,83 @@ def test_progress_ends_at_its_total() -> None:
     ).report(topics.cut(), bounded=False)
     assert seen[-1][0] == seen[-1][1] > 0
     assert sorted(seen) == seen
+
+
+BEFORE = PIPELINE
+AFTER: Pipeline = parse(
+    {
+        **CONTENT,
+        "aggregate": [
+            {**CONTENT["aggregate"][0], "window": "3 min"},
+            {"name": "by_shard", "key": [{"field": "shard", "type": "int"}], "window": "1 min"},
+        ],
+    },
+    "test",
+)
+
+
+def upgraded(cut_at: dict[int, int], events: list[Event]) -> Topics:
+    """What a right job writes that is upgraded from BEFORE to AFTER where ``cut_at`` says for each partition, and then
+    closes all windows that it still has."""
+    topics = outputs_of(events, through=0)
+    topics.messages["results", 0], topics.messages["results", 1] = [], []
+    windows: dict[tuple[int, str, int, tuple[Any, ...]], list[Event]] = defaultdict(list)
+    offsets = dict.fromkeys((0, 1), -1)
+    for event in events:
+        offsets[event.partition] += 1
+        plans = [("by_who", 1, (event.who,))]
+        if offsets[event.partition] >= cut_at[event.partition]:
+            plans = [("by_who", 3, (event.who,)), ("by_shard", 1, (event.shard,))]
+        for name, size, key in plans:
+            start = (T0 // MINUTE + event.minute) // size * size * MINUTE
+            windows[start + size * MINUTE, name, start, key].append(event)
+    for (end, name, start, key), group in sorted(windows.items()):
+        names = ("who",) if name == "by_who" else ("shard",)
+        identity = {"aggregate": name, "key": dict(zip(names, key, strict=True)), "start": rfc3339(start)}
+        sums = {"n": sum(e.n for e in group)} if name == "by_who" else {}
+        value = {**identity, "end": rfc3339(end), "count": len(group), "sum": sums}
+        topics.put("results", dump(value), dump(identity), partition=zlib.crc32(dump(identity)) % 2)
+    return topics
+
+
+PLAIN_EVENTS = st.lists(
+    st.builds(
+        Event,
+        minute=st.integers(0, 5),
+        who=st.sampled_from(["ada", "bob"]),
+        shard=st.integers(0, 1),
+        n=st.integers(0, 3),
+        partition=st.integers(0, 1),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=100)
+@given(PLAIN_EVENTS, st.integers(0, 8), st.integers(0, 8), st.integers(0, 99))
+def test_an_upgrade_is_an_epoch_of_its_own(events: list[Event], first: int, second: int, seed: int) -> None:
+    topics = upgraded({0: first, 1: second}, events)
+    epochs = [Epoch(BEFORE), Epoch(AFTER, {("in", 0): first, ("in", 1): second})]
+    recount = Recount(AFTER, epochs, timeout_s=1, open_reader=lambda ranges: MemoryReader(topics, ranges, seed))
+    report = recount.report(topics.cut(), bounded=True)
+    assert report.balanced, report.summary()
+    books = {books.aggregate: books for books in report.books}
+    assert list(books) == ["by_who by 1 min", "by_all", "by_who by 3 min", "by_shard"]
+    offsets = {0: 0, 1: 0}
+    before = 0
+    for event in events:
+        before += offsets[event.partition] < (first, second)[event.partition]
+        offsets[event.partition] += 1
+    assert books["by_who by 1 min"].records_in == books["by_all"].open == before
+    assert books["by_shard"].records_in == books["by_who by 3 min"].results == len(events) - before
+    if before:
+        assert any("'by_all' has ended" in note for note in report.notes)
+
+
+def test_an_upgrade_that_lost_a_record_is_caught() -> None:
+    events = [Event(0, partition=0), Event(0, partition=0), Event(1, partition=0)]
+    topics = upgraded({0: 2, 1: 0}, events)
+    for begin, balanced in ((2, True), (1, False), (3, False)):
+        epochs = [Epoch(BEFORE), Epoch(AFTER, {("in", 0): begin})]
+        recount = Recount(AFTER, epochs, timeout_s=1, open_reader=lambda ranges: MemoryReader(topics, ranges, 0))
+        assert recount.report(topics.cut(), bounded=True).balanced == balanced

@@ -96,6 +96,14 @@ def test_another_is_refused(snapshot: Snapshot, code: str) -> None:
     assert codes(snapshot) == {code}
 
 
+def test_a_run_without_end_does_not_become_one_with_an_end() -> None:
+    ending = checkpoint(replace(RUN, bounded=True), 7)
+    for snapshot, bounded in ((NEWEST, True), (ending, False)):
+        with pytest.raises(SurecountError, match="end"):
+            check_restore(pipeline(), "aggregate", snapshot, snapshot, HELD, 1, ACCEPTABLE, bounded=bounded)
+    check_restore(pipeline(), "aggregate", ending, ending, HELD, 1, bounded=True)
+
+
 def test_offsets_that_are_still_held_are_no_loss() -> None:
     assert codes(replace(NEWEST, offsets={("in", 0): 0, ("in", 1): 5})) == set()
     assert codes(replace(NEWEST, offsets={("in", 0): 100, ("in", 1): -2})) == set()
@@ -122,6 +130,22 @@ def test_the_missing_records_are_named() -> None:
 )
 def test_what_the_state_was_made_with_stays(changes: dict[str, Any], job: str, code: str) -> None:
     assert codes(job=job, now=pipeline(**changes)) == {code}
+
+
+def test_an_aggregate_that_has_ended_does_not_come_back() -> None:
+    without = [CONTENT["aggregate"][0]]
+    ended = replace(run(2, NEWEST.path), config=config_of(pipeline(aggregate=without)))
+    fork = replace(run(3, NEWEST.path), config=config_of(pipeline(aggregate=without)))
+    snapshot = checkpoint(ended, 9)
+    check_restore(pipeline(aggregate=without), "aggregate", snapshot, snapshot, HELD, 1, (), [RUN, ended])
+    with pytest.raises(SurecountError, match="aggregate 'b' was there in run 1, and has ended"):
+        check_restore(pipeline(), "aggregate", snapshot, snapshot, HELD, 1, ACCEPTABLE, [RUN, ended])
+    # An upgrade that was taken back: what came with it never had state.
+    taken_back = replace(run(2, NEWEST.path), config=config_of(pipeline()))
+    back = replace(fork, number=3)
+    snapshot = checkpoint(back, 9)
+    before = replace(RUN, config=config_of(pipeline(aggregate=without)))
+    check_restore(pipeline(), "aggregate", snapshot, snapshot, HELD, 1, (), [before, taken_back, back])
 
 
 @pytest.mark.parametrize(

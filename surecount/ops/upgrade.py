@@ -1,0 +1,150 @@
+"""Upgrading a pipeline's jobs to its file and the code of now, and back where the new version does not come up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.ops.code import check_decode, hash_of_code, package
+from surecount.ops.flink import RUNNING_STATES, Flink, Job
+from surecount.ops.ledger import Run
+from surecount.ops.life import Life, OnStep
+from surecount.ops.submit import job_name, versions
+from surecount.ops.upgrade_plan import Downtime, Plan, plan
+from surecount.waiting import WaitTimeoutError, wait_until
+
+_CANCEL_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """An upgrade of a pipeline's jobs on a cluster. ``on_step`` hears what is being done."""
+
+    pipeline: Pipeline
+    file: Path
+    flink: Flink
+    environment: dict[str, str]
+    on_step: OnStep = lambda _: None
+
+    def plans(self, jobs: Sequence[str], parallelism: int | None = None) -> list[Plan]:
+        """What would change in each job. Raises SurecountError where a job that has runs does not run."""
+        life = self._life()
+        running = life.running(jobs)
+        with TemporaryDirectory(prefix="surecount-upgrade-") as folder:
+            decode = self.pipeline.source.decode
+            if decode is not None:
+                check_decode(self.file, decode)
+            package(Path(folder), self.file, decode)
+            code_hash = hash_of_code(Path(folder))
+        found = []
+        for job in jobs:
+            runs = life.ledger(job).runs()
+            if runs and job not in running:
+                raise SurecountError(
+                    f"{job_name(self.pipeline, job)} does not run",
+                    "`surecount start` starts it with the pipeline file and the code of now",
+                    exit_code=1,
+                )
+            run = next((run for run in runs if run.job_id == running[job].id), None) if job in running else None
+            if run is None and job in running:
+                raise SurecountError(f"the ledger does not know job {running[job].id}", "it was not started here")
+            downtime = self._downtime(running[job], run) if run else None
+            now = versions(self.environment)
+            found.append(plan(self.pipeline, job, run, code_hash, now, parallelism, downtime, runs))
+        return found
+
+    def run(
+        self,
+        plans: Sequence[Plan],
+        *,
+        within_s: float,
+        parallelism: int | None = None,
+        accepted: Collection[str] = (),
+    ) -> dict[str, str]:
+        """Upgrade each job that changes; ids by job.
+
+        A new version has ``within_s`` seconds from its submission to complete a checkpoint. One that does not is
+        cancelled, and the old one started again from the same savepoint; then, as where something is refused,
+        SurecountError says what runs.
+        """
+        ids: dict[str, str] = {}
+        for one in plans:
+            if one.run is None:
+                ids |= self._life().start([one.job], parallelism=parallelism)
+            elif one.changes:
+                ids[one.job] = self._upgrade(one.job, one.run, within_s, parallelism, accepted)
+        return ids
+
+    def _upgrade(self, job: str, old: Run, within_s: float, parallelism: int | None, accepted: Collection[str]) -> str:
+        life = self._life()
+        path = life.stop([job])[job]
+        try:
+            new = life.start([job], snapshot=path, parallelism=parallelism, accepted=accepted)[job]
+            self._await_checkpoint(job, new, within_s)
+        except (SurecountError, KeyboardInterrupt) as error:
+            why = error.message if isinstance(error, SurecountError) else "interrupted"
+            raise SurecountError(f"{why}\n{self._go_back(job, old, path)}", exit_code=1) from error
+        return new
+
+    def _await_checkpoint(self, job: str, job_id: str, within_s: float) -> None:
+        name = job_name(self.pipeline, job)
+        self.on_step(f"waiting for a checkpoint of {name}")
+
+        def completed() -> bool:
+            if self.flink.state(job_id) not in RUNNING_STATES:
+                raise SurecountError(f"the new version of {name} fails: {self.flink.cause(job_id)}")
+            return self._completed(job_id)
+
+        try:
+            wait_until(completed, within_s, f"a checkpoint of the new {name}", poll_s=0.3)
+        except WaitTimeoutError as error:
+            cause = self.flink.cause(job_id)
+            raise SurecountError(error.message + (f"; its last failure: {cause}" if cause else "")) from error
+
+    def _completed(self, job_id: str) -> bool:
+        return int(self.flink.checkpoints(job_id)["counts"]["completed"]) > 0
+
+    def _go_back(self, job: str, old: Run, path: str) -> str:
+        """Start the old version again; says what runs now."""
+        name = job_name(self.pipeline, job)
+        self.on_step(f"going back to run {old.number} of {name}")
+        life = self._life()
+        if running := life.running([job]).get(job):
+            self.flink.cancel(running.id)
+            ended = ("FINISHED", "FAILED", "CANCELED")
+            wait_until(lambda: self.flink.state(running.id) in ended, _CANCEL_TIMEOUT_S, f"{name} to be cancelled")
+            if self._completed(running.id):
+                # What it wrote up to there is committed: the old version would write it again.
+                new = life.start([job])[job]
+                return f"the new version completed a checkpoint after all, and runs again as job {new}"
+        before = Life(
+            old.pipeline(self.pipeline), self.file, self.flink, self.environment, self.on_step,
+            code=life.ledger(job).code(old.code_hash),
+        )  # fmt: skip
+        again = before.start([job], snapshot=path, parallelism=old.parallelism)[job]
+        return f"{name} runs again as it did in run {old.number}, as job {again}"
+
+    def _downtime(self, running: Job, run: Run) -> Downtime:
+        latest = self.flink.checkpoints(running.id)["latest"]["completed"]
+        began = max(vertex["start-time"] for vertex in self.flink.vertices(running.id))
+        checkpoint_ms = latest["end_to_end_duration"] if latest else 0
+        return Downtime(checkpoint_ms / 1000, max(0, began - run.started_ms) / 1000)
+
+    def _life(self) -> Life:
+        return Life(self.pipeline, self.file, self.flink, self.environment, self.on_step)
+
+
+def refused(plans: Sequence[Plan], pipeline: Pipeline) -> None:
+    """Raise SurecountError with every change that a job's state does not allow."""
+    lines = [f"{job_name(pipeline, one.job)}: {refusal}" for one in plans for refusal in one.refusals]
+    if lines:
+        raise SurecountError("\n".join(lines), exit_code=1)
+
+
+def as_json(plans: Sequence[Plan], ids: Mapping[str, str]) -> list[dict[str, object]]:
+    """Plans, with the ids of the jobs that were started."""
+    return [{**one.to_dict(), "started": ids.get(one.job)} for one in plans]

@@ -1,0 +1,111 @@
+"""Upgrades under load: aggregates come, go and get other windows, and the books of all stay exact; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Thread
+
+import pytest
+
+from surecount import config
+from surecount.audit import audit
+from surecount.errors import SurecountError
+from surecount.generate import Options, generate
+from surecount.ops.history import history
+from surecount.ops.life import Life
+from surecount.ops.upgrade import Upgrade
+from surecount.waiting import wait_until
+from tests.conftest import Running
+
+SOURCE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+idle_after = "5 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+A = '[[aggregate]]\nname = "a"\nkey = ["customer"]\nsum = ["amount"]\nwindow = "5 s"\n'
+B = '[[aggregate]]\nname = "b"\nkey = ["country"]\nwindow = "5 s"\n'
+C = """
+[[aggregate]]
+name = "c"
+key = ["channel"]
+sum = [{ field = "tax", type = "decimal", scale = 2 }]
+window = "5 s"
+"""
+JOBS = ("aggregate",)
+
+
+def changed(run: Running, change: Callable[[str], str]) -> Running:
+    """The same pipeline with another file."""
+    run.file.write_text(change(run.file.read_text()))
+    return replace(run, pipeline=config.load(run.file))
+
+
+def upgrade_of(run: Running) -> Upgrade:
+    return Upgrade(run.pipeline, run.file, run.flink, run.stack.flink_env())
+
+
+def test_every_count_is_exact_through_upgrades_under_load(make: Callable[..., Running]) -> None:
+    whole = make(SOURCE + A + B + C)
+    options = Options(events=60_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=5)
+    failures: list[BaseException] = []
+
+    def feed() -> None:
+        try:
+            generate(whole.pipeline, options)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    run = changed(whole, lambda text: text.replace(C, ""))
+    life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
+    feeder = Thread(target=feed, daemon=True)
+    feeder.start()
+    first = life.start(JOBS)["aggregate"]
+    wait_until(lambda: run.flink.checkpoints(first)["counts"]["completed"] >= 2, 60, "checkpoints")
+    assert upgrade_of(run).plans(JOBS)[0].changes == ()
+
+    run = changed(run, lambda text: text.replace(A, A.replace("5 s", "10 s")).replace(B, C))
+    work = upgrade_of(run)
+    plans = work.plans(JOBS)
+    assert plans[0].changes == (
+        "aggregate 'a': window 5 s → 10 s; windows that are open keep their bounds",
+        "aggregate 'b' ends: windows that are open then never close",
+        "aggregate 'c' begins, with the records after the savepoint",
+    )
+    assert plans[0].downtime is not None
+    assert plans[0].downtime.total_s > 0
+    second = work.run(plans, within_s=60)["aggregate"]
+
+    # It comes up, and never makes a checkpoint: the old version goes on, from the same savepoint.
+    stuck = changed(run, lambda text: text.replace('interval = "1 s"', 'interval = "1 h"'))
+    work = upgrade_of(stuck)
+    with pytest.raises(SurecountError, match=r"a checkpoint of the new (?s:.*)runs again as it did in run 2"):
+        work.run(work.plans(JOBS), within_s=5)
+    runs = life.ledger("aggregate").runs()
+    assert [run.number for run in runs] == [1, 2, 3, 4]
+    assert runs[3].snapshot == runs[2].snapshot == runs[1].stopped_with
+    assert runs[1].job_id == second
+    assert (runs[3].config, runs[3].code_hash) == (runs[1].config, runs[1].code_hash)
+
+    feeder.join()
+    assert not failures
+    report = audit(run.pipeline, history=history(run.pipeline, run.flink))
+    print(report.summary())
+    assert report.balanced, report.summary()
+    books = {books.aggregate: books for books in report.books}
+    assert list(books) == ["a by 5 s", "b", "a by 10 s", "c"]
+    assert books["a by 5 s"].records_in + books["a by 10 s"].records_in >= options.events
+    assert all(books.results for books in report.books)
+    assert books["b"].open > 0
+    assert "aggregate 'b' has ended" in " ".join(report.notes)
+
+    again = changed(run, lambda text: text + B)
+    assert [str(refusal) for refusal in upgrade_of(again).plans(JOBS)[0].refusals] == [
+        "aggregate 'b' was there in run 1, and has ended\n  → give the new one another name"
+    ]
