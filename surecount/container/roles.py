@@ -32,7 +32,8 @@ anything else            a command, with Flink's bin/ in PATH and its folders in
 
 # Where Flink on Kubernetes mounts its configuration if nothing else is said (kubernetes.flink.conf.dir).
 _KUBERNETES_CONF = "/opt/flink/conf"
-_ZOOKEEPER_HEAP = "-Xmx256m"
+# ZooKeeper's own, not Flink's wrapper of it, which never removes old transaction logs.
+_ZOOKEEPER = "org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,27 @@ def _zookeeper(layout: Layout, environ: Mapping[str, str], address: str) -> Comm
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise SurecountError(f"zookeeper: {address!r} is no address", "write it as HOST:PORT")
-    env = _flink_environment(layout, environ, "zookeeper", {}, _ZOOKEEPER_HEAP)
+    _write_conf(layout, environ, {})
     settings = {
         "clientPort": port,
         "clientPortAddress": host,
         "dataDir": layout.root / "zookeeper",
         "tickTime": 2000,
+        "autopurge.snapRetainCount": 3,
+        "autopurge.purgeInterval": 1,
         # Its HTTP server would take port 8080 on every interface.
         "admin.enableServer": "false",
     }
     conf = layout.conf / "zoo.cfg"
     conf.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
-    # Not bin/zookeeper.sh: its shell would stay between the JVM and its signals.
-    return Command((_bin("flink-console.sh"), "zookeeper", "--zkConfigFile", str(conf), "--peerId", "1"), env)
+    options = [
+        *QUIET_JVM,
+        f"-Djava.io.tmpdir={layout.scratch('zookeeper')}",
+        f"-Dlog.file={layout.log('zookeeper')}",
+        f"-Dlog4j.configurationFile=file:{layout.conf}/log4j-console.properties",
+    ]
+    java = str(find_java())
+    return Command((java, "-Xmx256m", *options, "-cp", f"{layout.lib}/*", _ZOOKEEPER, str(conf)), dict(environ))
 
 
 def _jobmanager(layout: Layout, environ: Mapping[str, str], host: str) -> Command:
@@ -164,10 +173,10 @@ def _other(layout: Layout, environ: Mapping[str, str], words: Sequence[str]) -> 
 
 
 def _flink_environment(
-    layout: Layout, environ: Mapping[str, str], role: str, settings: Mapping[str, str], *options: str
+    layout: Layout, environ: Mapping[str, str], role: str, settings: Mapping[str, str]
 ) -> dict[str, str]:
     _write_conf(layout, environ, settings)
-    return _server_environment(layout, environ, role, *options)
+    return _server_environment(layout, environ, role)
 
 
 def _write_conf(layout: Layout, environ: Mapping[str, str], settings: Mapping[str, str]) -> None:
@@ -176,14 +185,14 @@ def _write_conf(layout: Layout, environ: Mapping[str, str], settings: Mapping[st
     flink.write_conf(layout, {**python, **settings, **properties})
 
 
-def _server_environment(layout: Layout, environ: Mapping[str, str], role: str, *options: str) -> dict[str, str]:
+def _server_environment(layout: Layout, environ: Mapping[str, str], role: str) -> dict[str, str]:
     scratch = layout.scratch(role)
     client = flink.client_env(layout, find_java())
     return {
         **environ,
         **client,
         "PATH": os.pathsep.join([str(flink_home() / "bin"), client["PATH"]]),
-        "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}", *options]),
+        "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}"]),
         "TMPDIR": str(scratch),
         "FLINK_PID_DIR": str(scratch),
     }
