@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from surecount.container import health
 from surecount.container.roles import parse_nodes, parse_properties, prepare
 from surecount.errors import SurecountError
 from surecount.local.layout import PROJECT, flink_home
@@ -97,6 +98,18 @@ def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "no-such-command" in done.stderr
+
+
+@pytest.mark.parametrize("check", ["broker 1 H", "zookeeper H", "jobmanager http://H", "taskmanager t http://H"])
+def test_a_server_that_is_not_there_is_not_in_service(check: str) -> None:
+    arguments = health.parser().parse_args(check.replace("H", "127.0.0.1:1").split())
+    assert arguments.check(arguments) is False
+
+
+def test_a_health_check_fails_with_1_and_says_why() -> None:
+    command = [ENTRYPOINT, "health", "zookeeper", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "zookeeper is not in service\n")
 
 
 def test_the_command_line_is_run_with_flinks_folders(tmp_path: Path) -> None:
