@@ -63,7 +63,7 @@ def merge_conf(text: str, settings: Mapping[str, str]) -> str:
     """``text`` in the form of flink-conf/config.yaml with ``settings`` in place of its own."""
     kept = [line for line in text.splitlines() if line.partition(":")[0].strip() not in settings]
     added = [f"{key}: {value}" for key, value in settings.items()]
-    return "\n".join([*kept, "", "# Of this stack, written by `surecount up`.", *added, ""])
+    return "\n".join([*kept, "", "# Of this place, written by surecount.", *added, ""])
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, str]:
@@ -101,6 +101,11 @@ def write_conf(layout: Layout, settings: Mapping[str, str]) -> None:
         if source.name == "config.yaml":
             text = merge_conf(text, settings)
         (layout.conf / source.name).write_text(text, encoding="utf-8")
+    link_jars(layout)
+
+
+def link_jars(layout: Layout) -> None:
+    """Make lib/: links to all that a Flink process or client has on its classpath."""
     layout.lib.mkdir(parents=True, exist_ok=True)
     for old in layout.lib.iterdir():
         old.unlink()
@@ -235,12 +240,17 @@ def registered_taskmanagers(url: str, timeout_s: float = 2.0) -> set[str] | None
             listed = answer.json()["taskmanagers"]
         except requests.RequestException:
             return None
-    return {str(taskmanager["id"]) for taskmanager in listed if answers(rpc_port(taskmanager["path"]))}
+    return {str(taskmanager["id"]) for taskmanager in listed if _serves(taskmanager["path"])}
 
 
-def rpc_port(path: str) -> int:
-    """The port in an RPC address such as ``pekko.tcp://flink@127.0.0.1:43357/user/rpc/taskmanager_0``."""
-    port = urlsplit(path).port
-    if port is None:
-        raise ValueError(f"no port in the RPC address {path!r}")
-    return port
+def _serves(path: str) -> bool:
+    host, port = rpc_address(path)
+    return answers(port, host)
+
+
+def rpc_address(path: str) -> tuple[str, int]:
+    """Host and port in an RPC address such as ``pekko.tcp://flink@127.0.0.1:43357/user/rpc/taskmanager_0``."""
+    address = urlsplit(path)
+    if address.hostname is None or address.port is None:
+        raise ValueError(f"no host or port in the RPC address {path!r}")
+    return address.hostname, address.port

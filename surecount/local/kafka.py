@@ -1,4 +1,4 @@
-"""Kafka brokers of a local stack: each is broker and KRaft controller, on the loopback interface."""
+"""Kafka brokers of a local stack or in containers: each is broker and KRaft controller."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,14 @@ QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 
 @dataclass(frozen=True)
 class Node:
-    """One broker. ``number`` is its node id, from 1."""
+    """One broker. ``number`` is its node id, from 1. All of its ports are on ``host``; clients that come through
+    ``outside_port`` are told to come back to that port of their own machine, where a container publishes it."""
 
     number: int
     port: int
     controller_port: int
+    host: str = HOST
+    outside_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -55,15 +58,20 @@ def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
     """The text of a broker's configuration in a cluster of ``nodes``."""
     replicas = min(3, len(nodes))
     min_isr = max(1, replicas - 1)
+    advertised = {"PLAINTEXT": f"{node.host}:{node.port}"}
+    listeners = {**advertised, "CONTROLLER": f"{node.host}:{node.controller_port}"}
+    if node.outside_port is not None:
+        listeners["OUTSIDE"] = f"{node.host}:{node.outside_port}"
+        advertised["OUTSIDE"] = f"{HOST}:{node.outside_port}"
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node.number,
-        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+        "listeners": _listed(listeners, "://"),
+        "advertised.listeners": _listed(advertised, "://"),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": _listed(dict.fromkeys(listeners, "PLAINTEXT"), ":"),
         "inter.broker.listener.name": "PLAINTEXT",
-        "controller.quorum.voters": ",".join(f"{n.number}@{HOST}:{n.controller_port}" for n in nodes),
+        "controller.quorum.voters": ",".join(f"{n.number}@{n.host}:{n.controller_port}" for n in nodes),
         "log.dirs": data,
         # A mistyped topic is an error, not a new and empty topic.
         "auto.create.topics.enable": "false",
@@ -91,6 +99,10 @@ def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
         "group.initial.rebalance.delay.ms": 0,
     }
     return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def _listed(settings: Mapping[str, str], separator: str) -> str:
+    return ",".join(f"{name}{separator}{value}" for name, value in settings.items())
 
 
 def write_config(layout: Layout, node: Node, nodes: Sequence[Node]) -> None:
@@ -123,10 +135,12 @@ def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> N
     marker.write_text(f"{cluster_id}\n", encoding="utf-8")
 
 
-def process(java: Path, layout: Layout, node: Node, *, brokers: int) -> ProcessSpec:
-    """How to run the broker."""
+def process(java: Path, layout: Layout, node: Node, *, brokers: int, console: bool = False) -> ProcessSpec:
+    """How to run the broker, which logs to its file and, if so asked, to the ``console``."""
     heap = "1g" if brokers == 1 else "512m"
-    argv = [*_jvm(java, layout, node, heap), "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka"]
+    level = "ALL" if console else "OFF"
+    options = ["-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", f"-Dconsole.log.level={level}"]
+    argv = [*_jvm(java, layout, node, heap), *options, "kafka.Kafka"]
     return ProcessSpec(
         name=node.name,
         argv=(*argv, str(_config(layout, node))),
@@ -156,15 +170,15 @@ def _config(layout: Layout, node: Node) -> Path:
     return layout.broker(node.number) / "server.properties"
 
 
-def in_service(number: int, port: int, timeout_s: float = 2.0) -> bool:
-    """Whether broker ``number`` answers at ``port`` and the cluster counts it in.
+def in_service(number: int, port: int, timeout_s: float = 2.0, host: str = HOST) -> bool:
+    """Whether broker ``number`` answers at ``port`` of ``host`` and the cluster counts it in.
 
     The broker itself is asked: others list one that was killed until its session ends.
     """
-    if not answers(port):
+    if not answers(port, host):
         return False  # spares the client's attempts to connect
     # At level 2 (critical) the client does not print about brokers that are not up yet.
-    client = AdminClient({"bootstrap.servers": f"{HOST}:{port}", "log_level": 2})
+    client = AdminClient({"bootstrap.servers": f"{host}:{port}", "log_level": 2})
     try:
         return number in client.list_topics(timeout=timeout_s).brokers
     except KafkaException:

@@ -1,4 +1,4 @@
-"""TCP ports on the loopback interface."""
+"""TCP ports, on the loopback interface if nothing else is said."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ HOST = "127.0.0.1"
 # Linux): a process that is restarted finds its port free.
 _FREE_PORTS = range(15_000, 32_000)
 _ATTEMPTS = 200
+_CONNECT_TIMEOUT_S = 2.0
 
 
 def is_free(port: int) -> bool:
@@ -28,10 +29,14 @@ def is_free(port: int) -> bool:
         return True
 
 
-def answers(port: int) -> bool:
-    """Whether a server listens on ``port``."""
+def answers(port: int, host: str = HOST) -> bool:
+    """Whether a server listens on ``port`` of ``host``; not where there is no such host."""
     with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+        probe.settimeout(_CONNECT_TIMEOUT_S)
+        try:
+            return probe.connect_ex((host, port)) == 0
+        except socket.gaierror:
+            return False
 
 
 def pick(taken: set[int]) -> int:

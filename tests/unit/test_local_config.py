@@ -149,5 +149,6 @@ def test_a_name_tells_the_role(name: str, role: str) -> None:
     assert role_of(name) == role
 
 
-def test_the_port_of_a_taskmanager_is_read_from_its_rpc_address() -> None:
-    assert flink.rpc_port("pekko.tcp://flink@127.0.0.1:43357/user/rpc/taskmanager_0") == 43357
+def test_host_and_port_of_a_taskmanager_are_read_from_its_rpc_address() -> None:
+    path = "pekko.tcp://flink@taskmanager-1:43357/user/rpc/taskmanager_0"
+    assert flink.rpc_address(path) == ("taskmanager-1", 43357)

@@ -1,0 +1,1 @@
+"""The roles of the container image, which ``deploy/entrypoint.sh`` starts."""
