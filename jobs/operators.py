@@ -183,6 +183,8 @@ class _BucketState(KeyedProcessFunction):
 
 def _tell_versions(metrics: Any) -> None:
     """What this worker runs on, in the name of a metric, for `surecount doctor`; set once a bundle, not a record."""
+    if metrics is None:
+        return  # python.metric.enabled is false
     group = metrics.add_group("surecount_worker")
     for name in ("apache-flink", "numpy", "pyarrow"):
         group = group.add_group(name, metadata.version(name))

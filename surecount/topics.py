@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pathway, Pipeline
@@ -182,13 +182,6 @@ class Admin:
             return found
 
         return wait_until(ask, TIMEOUT_S, "every partition to have a leader") or {}
-
-    def committed(self, group: str) -> dict[tuple[str, int], int]:
-        """The offsets that a consumer group has committed, by topic and partition."""
-        wanted = [ConsumerGroupTopicPartitions(group)]
-        future = self._asked(lambda: self._client.list_consumer_group_offsets(wanted, request_timeout=TIMEOUT_S))[group]
-        found = self._result(future, f"offsets of group {group!r} can't be read").topic_partitions
-        return {(place.topic, place.partition): place.offset for place in found or () if place.offset >= 0}
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:

@@ -35,6 +35,11 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
             # In this order, what has held readers back for long is among the transactions.
             found = ask_kafka.with_transactions(kafka, environment, ask_kafka.with_offsets(kafka, found))
         clusters[name] = found
+    committed = {}
+    for job in pipeline.jobs:
+        pathway, (kafka, names) = pipeline.pathway_of(job), pipeline.reads(job)
+        there = clusters[pathway.name if pathway else None]
+        committed[job] = ask_kafka.committed(kafka, pipeline.group_id(job), there, names)
     runs = ask_flink.runs(pipeline, flink)
     facts = Facts(
         pipeline=pipeline,
@@ -45,11 +50,7 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
         slots=ask_flink.slots(pipeline, flink, pipeline.jobs, {} if isinstance(runs, Unseen) else runs, None),
         runs=runs,
         jobs=ask_flink.jobs(pipeline, flink),
-        committed={
-            job: ask_kafka.committed(kafka, pipeline.group_id(job), names)
-            for job in pipeline.jobs
-            for kafka, names in [pipeline.reads(job)]
-        },
+        committed=committed,
         versions=ask_flink.versions(flink, environment),
     )
     return examine(CHECKS, facts)

@@ -76,9 +76,12 @@ class Offsets:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """One job as Flink tells of it. Times are in ms since 1970, ``restarts`` and ``failed_commits`` (by operator) are
-    those that Flink still counts, ``failed_lately`` are the checkpoints of its history that failed and
-    ``failed_in_a_row`` those after the last completed one, ``workers`` are what its Python workers say that they run on."""
+    """One job as Flink tells of it, with times in ms since 1970.
+
+    ``restarts`` and ``failed_commits`` (by sink) are those that Flink still counts. ``failed_lately`` are checkpoints
+    of its history that failed, ``failed_in_a_row`` those of them after the last completed one. ``workers`` are the
+    packages and versions that its Python workers tell of.
+    """
 
     name: str
     id: str
