@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from surecount.config import Pipeline
 from surecount.doctor.ask_kafka import tried
@@ -27,13 +28,14 @@ _CONNECTOR = re.compile(r"flink-(?:sql-)?connector-kafka-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10
 _FAILED_COMMITS = "failedCommittables"
+_NO_CHECKPOINTS: dict[str, Any] = {"latest": {"completed": None, "failed": None}, "history": []}
 
 
 def job_facts(flink: Flink, job: Job) -> JobFacts:
     """What Flink tells of a job that runs."""
     details = flink.get(f"/jobs/{job.id}")
     config = flink.checkpoint_config(job.id)
-    found = flink.checkpoints(job.id)
+    found = flink.checkpoints(job.id) if config else _NO_CHECKPOINTS
     restarted = details["timestamps"].get("RESTARTING") or None
     completed, failed = found["latest"]["completed"], found["latest"]["failed"]
     in_a_row = 0
@@ -53,8 +55,8 @@ def job_facts(flink: Flink, job: Job) -> JobFacts:
         id=job.id,
         state=str(details["state"]),
         started_ms=job.started_ms,
-        interval_ms=config.get("interval"),
-        timeout_ms=config.get("timeout"),
+        interval_ms=config["interval"] if config else None,
+        timeout_ms=config["timeout"] if config else None,
         restarts=restarts,
         restarted_ms=restarted,
         cause=flink.cause(job.id) if restarts or details["state"] != "RUNNING" else "",

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from surecount.doctor.ask_flink import job_facts
 from surecount.doctor.job_rules import judged
-from surecount.ops.flink import RUNNING_STATES, Flink, Job
+from surecount.ops.flink import Flink, Job
 
 _FINE = ("RUNNING", "FINISHED", "CANCELED")
+# Flink tells little of others, that begin or end.
+_JUDGED = ("RUNNING", "RESTARTING", "FAILING")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def _of_job(flink: Flink, job: Job, *, replaced: bool) -> JobHealth:
     if job.state not in _FINE and not replaced:
         cause = flink.cause(job.id)
         problems.append(f"{job.name} is {job.state}{f': {cause}' if cause else ''}")
-    if job.state in RUNNING_STATES:
+    if job.state in _JUDGED:
         findings = judged(job_facts(flink, job), time.time_ns() // 1_000_000)
         problems += [finding.seen for finding in findings if finding.state == "fail"]
         notes = [finding.seen for finding in findings if finding.state == "warn"]

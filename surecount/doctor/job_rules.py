@@ -17,8 +17,9 @@ LONG_IDLE_MS = 300_000
 
 
 def judged(job: JobFacts, now_ms: int) -> list[Finding]:
-    """All that can be said of one running job: restarts, checkpoints, commits."""
-    return [of_restarts(job, now_ms), of_checkpoints(job, now_ms), of_commits(job)]
+    """All that can be said of one running job: restarts, commits, and checkpoints where it makes any."""
+    checkpoints_ = [] if job.interval_ms is None else [of_checkpoints(job, now_ms)]
+    return [of_restarts(job, now_ms), *checkpoints_, of_commits(job)]
 
 
 def of_restarts(job: JobFacts, now_ms: int) -> Finding:

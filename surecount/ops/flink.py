@@ -118,12 +118,12 @@ class Flink:
         found: dict[str, Any] = self.get(f"/jobs/{job_id}/checkpoints")
         return found
 
-    def checkpoint_config(self, job_id: str) -> dict[str, Any]:
-        """How a job makes checkpoints, such as their ``interval`` and ``timeout`` in ms; empty where it makes none."""
+    def checkpoint_config(self, job_id: str) -> dict[str, Any] | None:
+        """How a job makes checkpoints, such as their ``interval`` and ``timeout`` in ms; None where it makes none."""
         try:
             found: dict[str, Any] = self.get(f"/jobs/{job_id}/checkpoints/config")
         except NotThereError:
-            return {}
+            return None
         return found
 
     def vertices(self, job_id: str) -> list[dict[str, Any]]:

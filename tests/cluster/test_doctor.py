@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import requests
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
@@ -104,7 +105,8 @@ def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wro
     results = run.pipeline.topics.results
     entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, results, incremental_configs=[entry])
-    for altered in AdminClient(topics.client_config(run.pipeline.kafka)).incremental_alter_configs([resource]).values():
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(timeout=10)
     rows = doctor(run, expect=1)
     assert rows["outputs"]["state"] == "fail"
@@ -114,30 +116,33 @@ def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wro
 
 
 def test_status_fails_on_commits_that_failed_and_on_restarts(make: Callable[..., Running]) -> None:
-    run = make(PIPELINE.replace('interval = "1 s"', 'interval = "10 s"'), partitions=1)
+    # No checkpoint but the one that is asked for below.
+    run = make(PIPELINE.replace('interval = "1 s"', 'interval = "1 h"'), partitions=1)
     producer = Producer(topics.client_config(run.pipeline.kafka))
+    began = time.time_ns() // 1_000_000 // 5_000 * 5_000
 
     def send(at_ms: int) -> None:
         producer.produce(f"{run.pipeline.name}.in", b'{"ts":%d,"customer":"c","amount":1}' % at_ms)
         producer.flush(30)
 
-    now = time.time_ns() // 1_000_000 // 5_000 * 5_000
-    job = start(run)
-    send(now)
-    wait_until(lambda: completed(run, job) >= 1, 60, "a checkpoint")
-    send(now + 8_000)  # closes the window: its result is in a transaction until the next checkpoint
     results = run.pipeline.transactional_id_prefix("aggregate", "results")
 
     def written() -> list[Transaction]:
+        send(began + 8_000)  # closes the window, if it is young when it is read
         found = transactions(run.pipeline.kafka, run.stack.flink_env())
         return [transaction for transaction in found if transaction.id.startswith(results)]
 
+    job = start(run)
+    send(began)
     (open_,) = wait_until(written, 60, "a transaction of the sink")
     topic = run.pipeline.topics.results
     assert (open_.state, open_.places, open_.timeout_ms) == ("Ongoing", ((topic, 0),), 900_000)
     assert 0 <= open_.age_ms(time.time_ns() // 1_000_000) < 60_000
     # Another producer of that name: what the sink has written is aborted, and its commit fails.
     Producer({**topics.client_config(run.pipeline.kafka), "transactional.id": open_.id}).init_transactions(30)
+
+    trigger = {"checkpointType": "FULL"}
+    requests.post(f"{run.flink.url}/jobs/{job}/checkpoints", json=trigger, timeout=10).raise_for_status()
 
     def problems() -> tuple[str, ...]:
         return next(seen.problems for seen in health.of_jobs(run.flink) if seen.id == job)
