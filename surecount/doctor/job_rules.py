@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from surecount.config import format_duration
 from surecount.doctor.facts import Facts, JobFacts, KafkaFacts, UnseenError, seen
@@ -128,30 +128,42 @@ def slots(facts: Facts) -> Iterator[Finding]:
 def parallelism(facts: Facts) -> Iterator[Finding]:
     """Subtasks of a source beyond its partitions read nothing."""
     runs = seen(facts.runs)
-    for name in facts.pipeline.jobs:
-        last = _last(runs.get(name, ()))
-        if last is None:
-            continue
-        partitions = len(_inputs(facts, name))
-        told = f"{name} has parallelism {last.parallelism}, and {partitions} partitions to read"
-        yield Finding("warn" if last.parallelism > partitions else "ok", told)
-    if not any(runs.values()):
+    started = {name: runs[name][-1] for name in facts.pipeline.jobs if runs.get(name)}
+    yield from _each(started, lambda name: _parallelism(facts, name, started[name]))
+    if not started:
         yield Finding("ok", "no job was started yet")
+
+
+def _parallelism(facts: Facts, name: str, last: Run) -> Finding:
+    partitions = len(_inputs(facts, name))
+    told = f"{name} has parallelism {last.parallelism}, and {partitions} partitions to read"
+    return Finding("warn" if last.parallelism > partitions else "ok", told)
 
 
 def idle_partitions(facts: Facts) -> Iterator[Finding]:
     """Windows wait for a partition without records, but no longer than ``idle_after``."""
+    # A relay has no windows, and no watermark.
+    names = [name for name in facts.pipeline.jobs if facts.pipeline.pathway_of(name) is None]
+    yield from _each(names, lambda name: _idle(facts, name))
+
+
+def _idle(facts: Facts, name: str) -> Finding:
     wait = facts.pipeline.source.idle_after
-    for name in facts.pipeline.jobs:
-        if facts.pipeline.pathway_of(name) is not None:
-            continue  # a relay has no windows, and no watermark
-        kafka = seen(facts.cluster_of(name))
-        offsets = seen(kafka.offsets)
-        inputs = _inputs(facts, name)
-        empty = [place for place in inputs if place in offsets and offsets[place].high == offsets[place].low]
-        told = f"{name}: {len(empty)} of {len(inputs)} partitions are empty"
-        waits = f", and windows wait up to {format_duration(wait)} for each that is (source.idle_after)"
-        yield Finding("warn" if empty and wait > LONG_IDLE_MS else "ok", told + (waits if empty else ""))
+    offsets = seen(seen(facts.cluster_of(name)).offsets)
+    inputs = _inputs(facts, name)
+    empty = [place for place in inputs if place in offsets and offsets[place].high == offsets[place].low]
+    told = f"{name}: {len(empty)} of {len(inputs)} partitions are empty"
+    waits = f", and windows wait up to {format_duration(wait)} for each that is (source.idle_after)"
+    return Finding("warn" if empty and wait > LONG_IDLE_MS else "ok", told + (waits if empty else ""))
+
+
+def _each(jobs: Iterable[str], judge: Callable[[str], Finding]) -> Iterator[Finding]:
+    """A finding for each job: one whose facts were not seen leaves the others."""
+    for name in jobs:
+        try:
+            yield judge(name)
+        except UnseenError as error:
+            yield Finding("unknown", f"{name}: {error}")
 
 
 def _inputs(facts: Facts, job: str) -> list[tuple[str, int]]:
