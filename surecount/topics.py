@@ -109,8 +109,8 @@ class Admin:
 
     def broker_configs(self, brokers: Iterable[int]) -> dict[int, dict[str, str]]:
         """Every setting of each broker that is not secret, by its id."""
-        found = self._configs(ResourceType.BROKER, "broker", map(str, brokers))
-        return {int(broker): config for broker, config in found.items()}
+        # The client takes one broker a call.
+        return {broker: self._configs(ResourceType.BROKER, "broker", [str(broker)])[str(broker)] for broker in brokers}
 
     def _configs(self, kind: Any, called: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(kind, name) for name in names]
