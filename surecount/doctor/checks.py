@@ -5,8 +5,6 @@ from __future__ import annotations
 from surecount.doctor import flink_rules, job_rules, kafka_rules, reading_rules
 from surecount.doctor.findings import Check
 
-_AUDIT = "`surecount audit` tells whether records are missing"
-
 CHECKS: tuple[Check, ...] = (
     Check(
         "transaction_max_timeout",
@@ -194,7 +192,7 @@ CHECKS: tuple[Check, ...] = (
         "Flink's metric `failedCommittables` of each sink, which begins anew when the job restarts",
         "Flink only counts a commit that fails: the job runs on, and its records are gone. After a restart one of an "
         "aborted checkpoint may be harmless",
-        _AUDIT,
+        "`surecount audit` tells which results are missing, once those of a later window can be read",
         job_rules.failed_commits,
     ),
     Check(
