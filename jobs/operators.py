@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import platform
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,7 @@ class _BucketState(KeyedProcessFunction):
     """The store of a log (:mod:`udfs.store`) for the current key, a bucket."""
 
     def open(self, context: RuntimeContext) -> None:
+        _tell_versions(context.get_metrics_group())
         self._ledger = context.get_state(ValueStateDescriptor("ledger", _BYTES))
         self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), _BYTES))
         _spare_collector()
@@ -176,6 +179,16 @@ class _BucketState(KeyedProcessFunction):
 
     def remove_segment(self, name: str) -> None:
         self._segments.remove(name)
+
+
+def _tell_versions(metrics: Any) -> None:
+    """What this worker runs on, in the name of a metric, for `surecount doctor`; set once a bundle, not a record."""
+    if metrics is None:
+        return  # python.metric.enabled is false
+    group = metrics.add_group("surecount_worker")
+    for name in ("apache-flink", "numpy", "pyarrow"):
+        group = group.add_group(name, metadata.version(name))
+    group.add_group("python", platform.python_version()).gauge("runs", lambda: 1)
 
 
 class Windows(_BucketState):

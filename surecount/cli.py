@@ -19,7 +19,7 @@ from surecount import __version__, config, templates, topics
 from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
-from surecount.commands import life, rejects
+from surecount.commands import doctor, life, rejects
 from surecount.commands.send import send
 from surecount.commands.upgrade import upgrade
 from surecount.config import Pipeline, parse_duration
@@ -36,6 +36,7 @@ from surecount.console import (
     progress,
     run,
 )
+from surecount.doctor import health
 from surecount.errors import SurecountError
 from surecount.generate import generate as run_generate
 from surecount.generator.options import Options, parse_start
@@ -117,12 +118,17 @@ def start(stack: Stack, **options: Any) -> None:
 
 @app.command()
 def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
-    """Health of every process and job; exit 1 when something is wrong."""
+    """Health of every process and job; exit 1 when something is wrong.
+
+    With a job that is when it failed; when the last checkpoint failed, or none was completed for long; when a commit
+    failed since the last restart; and when it restarted within 10 minutes, or has completed no checkpoint since.
+    """
     found = Stack(directory).status()
-    jobs_found = Flink(found.flink_url).jobs() if found.ok and found.flink_url else []
-    failed = [job for job in jobs_found if job.state not in ("RUNNING", "FINISHED", "CANCELED")]
+    jobs_found = health.of_jobs(Flink(found.flink_url)) if found.ok and found.flink_url else []
+    problems = [*found.problems, *(problem for job in jobs_found for problem in job.problems)]
     if as_json:
-        print_json({**dataclasses.asdict(found), "jobs": [dataclasses.asdict(job) for job in jobs_found]})
+        jobs_shown = [dataclasses.asdict(job) for job in jobs_found]
+        print_json({**dataclasses.asdict(found), "ok": not problems, "problems": problems, "jobs": jobs_shown})
     else:
         table = Table("process", "state", "pid")
         for column in ("up", "restarts", "memory"):
@@ -133,9 +139,11 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
         out.print(table)
         for job in jobs_found:
             out.print(f"job {job.name} {job.state} {job.id}", highlight=False)
-        for problem in found.problems:
+            for note in job.notes:
+                out.print(f"  {note}", style="yellow", markup=False, highlight=False)
+        for problem in problems:
             err.print(f"problem: {problem}", style="red", markup=False, highlight=False)
-    if not found.ok or failed:
+    if problems:
         raise typer.Exit(1)
 
 
@@ -226,7 +234,7 @@ def generate(
 
 
 app.command()(send)
-for command in (life.stop, life.start, life.savepoint, life.rescale, upgrade, life.snapshots):
+for command in (life.stop, life.start, life.savepoint, life.rescale, upgrade, life.snapshots, doctor.doctor):
     app.command()(command)
 app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
 
@@ -250,7 +258,7 @@ def submit(
     loaded = config.load(pipeline)
     names = life.chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
     cluster, environment = find_cluster(directory, flink)
-    life.prepare(loaded)
+    life.prepare(loaded, cluster, names[:1] if bounded else names, parallelism)
     if snapshot is None:
         for name in names:
             check_outputs_empty(loaded, name)

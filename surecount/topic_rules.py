@@ -122,21 +122,36 @@ def _topic(name: str, partitions: int, brokers: int, config: dict[str, str]) -> 
     return Topic(name, partitions, replicas, {**config, "min.insync.replicas": str(in_sync)})
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A setting of an existing output topic that would lose or refuse records, and the command that alters it."""
+
+    message: str
+    alter: str
+
+
 def check_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -> None:
     """Raise SurecountError for every output topic that exists and would lose or refuse records."""
-    raw = list(raw)
-    faults = [
-        fault
-        for wanted in wanted_outputs(pipeline, cluster, raw)
-        if (topic := cluster.topics.get(wanted.name)) is not None
-        for fault in (*_output_faults(topic, wanted, pipeline), *(_retention_faults(topic, wanted) if raw else ()))
-    ]
-    if faults:
+    if faults := output_faults(pipeline, cluster, raw):
         raise SurecountError(
-            "\n".join(message for message, _ in faults),
-            "; ".join(dict.fromkeys(_alter(pipeline, name, setting) for _, (name, setting) in faults))
+            "\n".join(fault.message for fault in faults),
+            "; ".join(dict.fromkeys(fault.alter for fault in faults))
             + "; or delete the topic, and it is created as it should be",
         )
+
+
+def output_faults(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -> list[Fault]:
+    """What is wrong with the output topics that exist; ``raw`` are the raw topics that are known."""
+    raw = list(raw)
+    return [
+        Fault(message, _alter(pipeline, topic.name, setting))
+        for wanted in wanted_outputs(pipeline, cluster, raw)
+        if (topic := cluster.topics.get(wanted.name)) is not None
+        for message, setting in (
+            *_setting_faults(topic, wanted, pipeline),
+            *(_retention_faults(topic, wanted) if raw else ()),
+        )
+    ]
 
 
 _WHY_TIMESTAMPS = {
@@ -145,35 +160,35 @@ _WHY_TIMESTAMPS = {
 }
 
 
-def _output_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator[tuple[str, tuple[str, str]]]:
+def _setting_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator[tuple[str, str]]:
     if topic.timestamp_type != wanted.timestamp_type:
         yield (
             f"topic {topic.name!r} has message.timestamp.type={topic.timestamp_type}: "
             + _WHY_TIMESTAMPS[wanted.timestamp_type],
-            (topic.name, f"message.timestamp.type={wanted.timestamp_type}"),
+            f"message.timestamp.type={wanted.timestamp_type}",
         )
     if topic.name != pipeline.topics.results and "compact" in topic.config.get("cleanup.policy", ""):
         yield (
             f"topic {topic.name!r} has cleanup.policy={topic.config['cleanup.policy']}: there are several "
             "records with one key, and compaction keeps only the last",
-            (topic.name, "cleanup.policy=delete"),
+            "cleanup.policy=delete",
         )
     takes_records = topic.name in (pipeline.topics.rejects, *_copies(pipeline))
     if takes_records and topic.max_message_bytes < wanted.max_message_bytes:
         yield (
             f"topic {topic.name!r} has max.message.bytes={topic.max_message_bytes}: a record of its source "
             f"needs up to {wanted.max_message_bytes}, and one that doesn't fit stops the job",
-            (topic.name, f"max.message.bytes={wanted.max_message_bytes}"),
+            f"max.message.bytes={wanted.max_message_bytes}",
         )
 
 
-def _retention_faults(topic: Topic, wanted: Topic) -> Iterator[tuple[str, tuple[str, str]]]:
+def _retention_faults(topic: Topic, wanted: Topic) -> Iterator[tuple[str, str]]:
     if wanted.timestamp_type != "CreateTime" or _keeps(topic.retention_ms) >= _keeps(wanted.retention_ms):
         return
     yield (
         f"topic {topic.name!r} has retention.ms={topic.retention_ms}, the topic it is copied from "
         f"{wanted.retention_ms}: records are copied with their own times, so old ones would be deleted on arrival",
-        (topic.name, f"retention.ms={wanted.retention_ms}"),
+        f"retention.ms={wanted.retention_ms}",
     )
 
 

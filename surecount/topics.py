@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pathway, Pipeline
@@ -85,7 +85,7 @@ def reason(error: BaseException) -> str:
     return str(cause.str()) if isinstance(cause, KafkaError) else str(error)
 
 
-class _Admin:
+class Admin:
     """An admin client whose failures are SurecountErrors that name the address and the option."""
 
     def __init__(self, kafka: Kafka) -> None:
@@ -105,14 +105,22 @@ class _Admin:
 
     def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """Every setting of each topic, defaults of the broker included."""
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        return self._configs(ResourceType.TOPIC, "topic", names)
+
+    def broker_configs(self, brokers: Iterable[int]) -> dict[int, dict[str, str]]:
+        """Every setting of each broker that is not secret, by its id."""
+        # The client takes one broker a call.
+        return {broker: self._configs(ResourceType.BROKER, "broker", [str(broker)])[str(broker)] for broker in brokers}
+
+    def _configs(self, kind: Any, called: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(kind, name) for name in names]
         if not resources:
             return {}
         futures = self._asked(lambda: self._client.describe_configs(resources, request_timeout=TIMEOUT_S))
         return {
             resource.name: {
                 entry.name: str(entry.value)
-                for entry in self._result(future, f"settings of topic {resource.name!r} can't be read").values()
+                for entry in self._result(future, f"settings of {called} {resource.name!r} can't be read").values()
                 if entry.value is not None
             }
             for resource, future in futures.items()
@@ -148,14 +156,19 @@ class _Admin:
             for name in names
         )
 
-    def offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        """The offset that ``spec`` means in each partition."""
+    def offsets(
+        self, partitions: list[TopicPartition], spec: OffsetSpec, *, committed: bool = False
+    ) -> dict[tuple[str, int], int]:
+        """The offset that ``spec`` means in each partition, to a reader of all records or of ``committed`` ones."""
         if not partitions:
             return {}
         wanted = dict.fromkeys(partitions, spec)
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
 
         def ask() -> dict[tuple[str, int], int] | None:
-            futures = self._asked(lambda: self._client.list_offsets(wanted, request_timeout=TIMEOUT_S))
+            futures = self._asked(
+                lambda: self._client.list_offsets(wanted, isolation_level=level, request_timeout=TIMEOUT_S)
+            )
             found: dict[tuple[str, int], int] = {}
             for p, future in futures.items():
                 try:
@@ -200,7 +213,7 @@ class _Admin:
         return SurecountError(f"{failure}, at {address}: {reason(error)}")
 
 
-def _seen(admin: _Admin, names: Iterable[str]) -> Cluster:
+def describe(admin: Admin, names: Iterable[str]) -> Cluster:
     """The cluster, and those topics of ``names`` that exist."""
     metadata = admin.metadata()
     known = [name for name in names if name in metadata.topics]
@@ -215,7 +228,7 @@ def _seen(admin: _Admin, names: Iterable[str]) -> Cluster:
 
 def describe_raw(pipeline: Pipeline, pathway: Pathway) -> Mapping[str, Topic]:
     """The raw topics of a pathway that exist, by name."""
-    return _seen(_Admin(pipeline.kafka_of(pathway)), pathway.topics).topics
+    return describe(Admin(pipeline.kafka_of(pathway)), pathway.topics).topics
 
 
 def check_sources(pipeline: Pipeline) -> list[str]:
@@ -227,7 +240,7 @@ def check_sources(pipeline: Pipeline) -> list[str]:
     for pathway in pipeline.pathways:
         kafka = pipeline.kafka_of(pathway)
         try:
-            check_names(kafka, pathway.topics, frozenset(_Admin(kafka).metadata().topics))
+            check_names(kafka, pathway.topics, frozenset(Admin(kafka).metadata().topics))
         except SurecountError as error:
             if not pipeline.is_relayed(pathway):
                 raise
@@ -237,7 +250,7 @@ def check_sources(pipeline: Pipeline) -> list[str]:
 
 def ensure_outputs(pipeline: Pipeline) -> list[str]:
     """Check the output topics that exist, create the others; the names of the new ones."""
-    admin = _Admin(pipeline.kafka)
+    admin = Admin(pipeline.kafka)
     raw: list[Topic] = []
     for pathway in pipeline.pathways:
         try:
@@ -246,7 +259,7 @@ def ensure_outputs(pipeline: Pipeline) -> list[str]:
             # check_sources has told of it; what this cluster's topics are like is not known, then.
             if not pipeline.is_relayed(pathway):
                 raise
-    cluster = _seen(admin, output_names(pipeline))
+    cluster = describe(admin, output_names(pipeline))
     check_outputs(pipeline, cluster, raw)
     return admin.create([t for t in wanted_outputs(pipeline, cluster, raw) if t.name not in cluster.topics])
 
@@ -258,7 +271,7 @@ def ensure_source(pipeline: Pipeline, partitions: int) -> list[str]:
 
 def ensure_raw(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[str]:
     """Create the raw topics of a pathway that are missing, for generated events; the names of the new ones."""
-    admin = _Admin(pipeline.kafka_of(pathway))
+    admin = Admin(pipeline.kafka_of(pathway))
     metadata = admin.metadata()
     wanted = wanted_raw(pipeline, pathway.topics, partitions, len(metadata.brokers))
     return admin.create([topic for topic in wanted if topic.name not in metadata.topics])
@@ -266,7 +279,7 @@ def ensure_raw(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[st
 
 def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
     """(first offset, offset after the last record) by topic and partition; transactions not regarded."""
-    admin = _Admin(kafka)
+    admin = Admin(kafka)
     known = admin.metadata().topics
     names = list(topics)
     if missing := [name for name in names if name not in known]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +12,13 @@ import typer
 from rich.table import Table
 
 from surecount import config, topics
+from surecount.commands.doctor import print_notes
 from surecount.config import Pipeline
-from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
+from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, flink_url, out, print_json
+from surecount.doctor import refuse_to_start
 from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
+from surecount.ops.flink import Flink
 from surecount.ops.life import Life, Listed
 from surecount.ops.restore import LATEST
 from surecount.ops.restore_rules import ACCEPTABLE
@@ -59,7 +62,7 @@ def start(
     """Start those of a pipeline's jobs that don't run, each from its newest snapshot."""
     with _life(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
-        prepare(loaded)
+        prepare(loaded, Flink(flink_url(directory, flink)), names, parallelism)
         ids = life.start(names, snapshot=snapshot, parallelism=parallelism, accepted=accept or ())
         if not as_json:
             _say(loaded, names, ids, "runs already")
@@ -122,10 +125,15 @@ def chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None = None
     return names
 
 
-def prepare(pipeline: Pipeline) -> None:
-    """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes."""
+def prepare(pipeline: Pipeline, flink: Flink, jobs: Sequence[str], parallelism: int | None) -> None:
+    """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes.
+
+    ``jobs`` are to be started at once with a ``parallelism``, or that of their last runs: what the doctor can see
+    before that is checked, and fails.
+    """
     for note in topics.check_sources(pipeline):
         err.print(f"note: {note}\n  → its relay waits for it", style="yellow", markup=False, highlight=False)
+    print_notes(refuse_to_start(pipeline, flink, jobs, parallelism))
     topics.ensure_outputs(pipeline)
 
 

@@ -239,6 +239,14 @@ class Pipeline(Model):
             return [topics.clean, topics.rejects, *([topics.duplicates] if topics.duplicates else [])]
         return [topics.results, topics.corrections, *([] if self.has_ingest else [topics.rejects])]
 
+    def sinks(self, job: str) -> list[str]:
+        """The kinds of a job's sinks, by which their transactional ids are told apart."""
+        if self.pathway_of(job):
+            return ["copy"]
+        if job == "ingest":
+            return ["rejects", "clean", *(["duplicate"] if self.topics.duplicates else [])]
+        return ["rejects", "results", "corrections"]
+
     @property
     def aggregated_topics(self) -> list[str]:
         """What the aggregate job reads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -12,7 +13,12 @@ from surecount.ops.storage import uri_of
 from surecount.waiting import wait_until
 
 _TIMEOUT_S = 10.0
+_NOT_FOUND = 404
 RUNNING_STATES = ("INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "CANCELLING", "RECONCILING")
+
+
+class NotThereError(SurecountError):
+    """Flink knows nothing at that path."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,21 @@ class Flink:
         return self._call("GET", path)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        response = self._request(method, path, json=body)
+        return response.json() if response.content else None
+
+    def _request(self, method: str, path: str, **how: Any) -> requests.Response:
         try:
-            response = requests.request(method, self.url + path, json=body, timeout=_TIMEOUT_S)
+            response = requests.request(method, self.url + path, timeout=_TIMEOUT_S, **how)
         except requests.RequestException as error:
             raise SurecountError(
                 f"no Flink answers at {self.url}: {type(error).__name__}",
                 "`surecount up` starts one here; --flink URL names another",
             ) from error
         if not response.ok:
-            raise SurecountError(f"{method} {path} at {self.url}: {response.status_code} {response.text[:300]}")
-        return response.json() if response.content else None
+            refused = NotThereError if response.status_code == _NOT_FOUND else SurecountError
+            raise refused(f"{method} {path} at {self.url}: {response.status_code} {response.text[:300]}")
+        return response
 
     def jobs(self) -> list[Job]:
         """All jobs that the cluster remembers, the newest first."""
@@ -107,6 +118,14 @@ class Flink:
         found: dict[str, Any] = self.get(f"/jobs/{job_id}/checkpoints")
         return found
 
+    def checkpoint_config(self, job_id: str) -> dict[str, Any] | None:
+        """How a job makes checkpoints, such as their ``interval`` and ``timeout`` in ms; None where it makes none."""
+        try:
+            found: dict[str, Any] = self.get(f"/jobs/{job_id}/checkpoints/config")
+        except NotThereError:
+            return None
+        return found
+
     def vertices(self, job_id: str) -> list[dict[str, Any]]:
         """The job's operator chains with their record counts, sources first."""
         found: list[dict[str, Any]] = self.get(f"/jobs/{job_id}")["vertices"]
@@ -114,9 +133,31 @@ class Flink:
 
     def metric(self, job_id: str, vertex_id: str, name: str) -> list[tuple[str, float]]:
         """Sums over subtasks of a vertex's metrics whose names end with ``name``."""
-        base = f"/jobs/{job_id}/vertices/{vertex_id}/subtasks/metrics"
-        names = [row["id"] for row in self.get(base) if row["id"].endswith(name)]
+        names = [found for found in self.metric_names(job_id, vertex_id) if found.endswith(name)]
         if not names:
             return []
-        rows = self.get(f"{base}?get={','.join(names)}&agg=sum")
+        rows = self.get(f"{_metrics(job_id, vertex_id)}?get={','.join(map(quote, names))}&agg=sum")
         return [(row["id"], float(row["sum"])) for row in rows]
+
+    def metric_names(self, job_id: str, vertex_id: str) -> list[str]:
+        """The names of a vertex's metrics that can be asked for."""
+        return [str(row["id"]) for row in self.get(_metrics(job_id, vertex_id))]
+
+    def job_metric(self, job_id: str, name: str) -> float | None:
+        """A metric of a job as a whole; None where there is none of that name."""
+        rows = self.get(f"/jobs/{job_id}/metrics?get={name}")
+        return float(rows[0]["value"]) if rows else None
+
+    def text(self, path: str, most: int) -> str:
+        """The beginning of a text at a path, of ``most`` bytes."""
+        found = b""
+        with self._request("GET", path, stream=True) as response:
+            for chunk in response.iter_content(1 << 16):
+                found += chunk
+                if len(found) >= most:
+                    break
+        return found[:most].decode("utf-8", "replace")
+
+
+def _metrics(job_id: str, vertex_id: str) -> str:
+    return f"/jobs/{job_id}/vertices/{vertex_id}/subtasks/metrics"

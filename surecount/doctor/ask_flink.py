@@ -1,0 +1,168 @@
+"""What Flink tells: facts, gathered over its REST API, and what is installed here."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from surecount.config import Pipeline
+from surecount.doctor.ask_kafka import tried
+from surecount.doctor.facts import Installed, JobFacts, Slots, Unseen, Versions
+from surecount.doctor.flink_rules import PACKAGES
+from surecount.errors import SurecountError
+from surecount.ops.flink import Flink, Job
+from surecount.ops.ledger import Ledger, Run
+from surecount.ops.snapshots import Folders
+from surecount.ops.submit import job_name
+
+WORKER_METRIC = "surecount_worker"
+"""The group under which the Python workers tell what they run on: see jobs/operators.py."""
+
+_BANNER = re.compile(r"Version: ([\w.-]+), Scala: ")
+_CLASSPATH = re.compile(r"Classpath: (\S+)")
+_CONNECTOR = re.compile(r"flink-(?:sql-)?connector-kafka-[^/:]*\.jar")
+# A process says at its start what it is; a log that was rolled begins later.
+_LOG_HEAD_BYTES = 256 << 10
+_FAILED_COMMITS = "failedCommittables"
+_NO_CHECKPOINTS: dict[str, Any] = {"latest": {"completed": None, "failed": None}, "history": []}
+
+
+def job_facts(flink: Flink, job: Job) -> JobFacts:
+    """What Flink tells of a job that runs."""
+    details = flink.get(f"/jobs/{job.id}")
+    config = flink.checkpoint_config(job.id)
+    found = flink.checkpoints(job.id) if config else _NO_CHECKPOINTS
+    restarted = details["timestamps"].get("RESTARTING") or None
+    completed, failed = found["latest"]["completed"], found["latest"]["failed"]
+    in_a_row = 0
+    for checkpoint in found["history"]:  # the newest first
+        if checkpoint["status"] == "COMPLETED":
+            break
+        in_a_row += checkpoint["status"] == "FAILED"
+    operators: dict[str, int] = {}
+    workers: set[tuple[str, str]] = set()
+    for vertex in details["vertices"]:
+        for name, value in flink.metric(job.id, vertex["id"], _FAILED_COMMITS):
+            operators[_operator(name)] = operators.get(_operator(name), 0) + int(value)
+        workers |= _workers(flink.metric_names(job.id, vertex["id"]))
+    restarts = int(flink.job_metric(job.id, "numRestarts") or 0)
+    return JobFacts(
+        name=job.name,
+        id=job.id,
+        state=str(details["state"]),
+        started_ms=job.started_ms,
+        interval_ms=config["interval"] if config else None,
+        timeout_ms=config["timeout"] if config else None,
+        restarts=restarts,
+        restarted_ms=restarted,
+        cause=flink.cause(job.id) if restarts or details["state"] != "RUNNING" else "",
+        completed_ms=completed["latest_ack_timestamp"] if completed else None,
+        # Not its counts: they hold those that could not begin while the job's tasks were starting, too.
+        failed_lately=sum(checkpoint["status"] == "FAILED" for checkpoint in found["history"]),
+        failed_in_a_row=in_a_row,
+        failed_why=failed["failure_message"] or "" if in_a_row and failed else "",
+        failed_commits=operators,
+        workers=frozenset(workers),
+    )
+
+
+def _operator(metric: str) -> str:
+    """The sink in a metric's name, such as ``results[12]__Committer.failedCommittables``."""
+    return re.sub(r"(\[\d+])?__Committer$", "", metric.removesuffix(f".{_FAILED_COMMITS}"))
+
+
+def _workers(names: Iterable[str]) -> set[tuple[str, str]]:
+    """Packages and versions in metrics' names, such as ``windows.surecount_worker.python.3_11_9.bundles``."""
+    found = set()
+    for name in names:
+        if match := re.search(rf"\.{WORKER_METRIC}\.(.+)\.\w+$", name):
+            parts = match[1].split(".")
+            found |= set(zip(parts[::2], parts[1::2], strict=True))
+    return found
+
+
+def jobs(pipeline: Pipeline, flink: Flink) -> dict[str, JobFacts | None] | Unseen:
+    """What Flink tells of each of the pipeline's jobs; None for those that don't run."""
+
+    def look() -> dict[str, JobFacts | None]:
+        running = {name: flink.running(job_name(pipeline, name)) for name in pipeline.jobs}
+        return {name: job_facts(flink, job) if job else None for name, job in running.items()}
+
+    return tried(look)
+
+
+def runs(pipeline: Pipeline, flink: Flink) -> dict[str, tuple[Run, ...]] | Unseen:
+    """What the ledger tells of each job."""
+
+    def look() -> dict[str, tuple[Run, ...]]:
+        folder = Folders.of(flink).savepoints
+        return {name: tuple(Ledger(folder, pipeline, name).runs()) for name in pipeline.jobs}
+
+    return tried(look)
+
+
+def slots(
+    pipeline: Pipeline,
+    flink: Flink,
+    wanted: Iterable[str],
+    known: Mapping[str, tuple[Run, ...]],
+    parallelism: int | None,
+) -> Slots | Unseen:
+    """Free slots, and what those of the ``wanted`` jobs need that don't run: ``parallelism``, or what they had last."""
+
+    def look() -> Slots:
+        needed = {
+            name: parallelism or (known[name][-1].parallelism if known.get(name) else 1)
+            for name in wanted
+            if flink.running(job_name(pipeline, name)) is None
+        }
+        return Slots(flink.free_slots(), needed)
+
+    return tried(look)
+
+
+def versions(flink: Flink, environment: Mapping[str, str]) -> Versions:
+    """What is installed here, at the JobManager and at the TaskManagers."""
+    jars = [path.name for path in Path(environment["FLINK_LIB_DIR"]).glob("*.jar")]
+    dist = next((name for name in jars if name.startswith("flink-dist")), "")
+    client = Installed(_version_of(dist), _connectors(jars))
+    packages = {name: metadata.version(name) for name in PACKAGES if name != "python"}
+    return Versions(
+        client=client,
+        packages={"python": platform.python_version(), **packages},
+        jobmanager=tried(lambda: _jobmanager(flink)),
+        taskmanagers=_taskmanagers(flink),
+    )
+
+
+def _version_of(dist: str) -> str:
+    return dist.removeprefix("flink-dist-").removesuffix(".jar") or metadata.version("apache-flink")
+
+
+def _jobmanager(flink: Flink) -> Installed:
+    classpath = flink.get("/jobmanager/environment")["classpath"]
+    return Installed(flink.get("/config")["flink-version"], _connectors(classpath))
+
+
+def _taskmanagers(flink: Flink) -> dict[str, Installed | Unseen]:
+    ids = tried(lambda: [str(row["id"]) for row in flink.get("/taskmanagers")["taskmanagers"]])
+    if isinstance(ids, Unseen):
+        return {"the TaskManagers": ids}
+    return {f"TaskManager {name}": tried(lambda name=name: _taskmanager(flink, name)) for name in ids}  # type: ignore[misc]
+
+
+def _taskmanager(flink: Flink, name: str) -> Installed:
+    """Its REST answers tell no versions; what it logs at its start does."""
+    log = flink.text(f"/taskmanagers/{name}/log", _LOG_HEAD_BYTES)
+    version, classpath = (pattern.findall(log) for pattern in (_BANNER, _CLASSPATH))
+    if not version or not classpath:
+        raise SurecountError("its log does not reach back to its start, where it tells")
+    return Installed(version[-1], _connectors(classpath[-1].split(":")))
+
+
+def _connectors(classpath: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({match[0] for entry in classpath if (match := _CONNECTOR.search(entry))}))

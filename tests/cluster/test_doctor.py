@@ -1,0 +1,161 @@
+"""What the doctor and `status` see of a real pipeline: one that is well, and four ways in which it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from surecount import topics
+from surecount.doctor import health
+from surecount.generate import Options, generate
+from surecount.ops.life import Life
+from surecount.ops.transactions import Transaction, transactions
+from surecount.waiting import wait_until
+from tests.conftest import Running
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+idle_after = "5 s"
+
+[[aggregate]]
+name = "a"
+key = ["customer"]
+sum = ["amount"]
+window = "5 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+
+
+def command(run: Running, *arguments: str, expect: int) -> str:
+    directory = ("--dir", str(run.stack.directory))
+    done = subprocess.run(
+        [sys.executable, "-m", "surecount.cli", *arguments, *directory], capture_output=True, text=True, check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def doctor(run: Running, *, expect: int) -> dict[str, Any]:
+    """The rows by check."""
+    return {row["id"]: row for row in json.loads(command(run, "doctor", str(run.file), "--json", expect=expect))}
+
+
+def told(row: dict[str, Any]) -> str:
+    return "\n".join(finding["seen"] for finding in row["findings"])
+
+
+def start(run: Running) -> str:
+    return Life(run.pipeline, run.file, run.flink, run.stack.flink_env()).start(["aggregate"])["aggregate"]
+
+
+def completed(run: Running, job: str) -> int:
+    return int(run.flink.checkpoints(job)["counts"]["completed"])
+
+
+def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wrong(
+    make: Callable[..., Running],
+) -> None:
+    run = make(PIPELINE)
+    source = f"{run.pipeline.name}.in"
+    refused = run.file.with_name("refused.toml")
+    refused.write_text(run.file.read_text() + '\n[sink]\ntransaction_timeout = "1 h"\n')
+    said = command(run, "submit", str(refused), expect=1)
+    assert "transaction_max_timeout: sink.transaction_timeout is 1 h, and broker 1 allows 15 min" in said
+    assert "lower sink.transaction_timeout" in said
+
+    job = start(run)
+    generate(run.pipeline, Options(events=2_000, keys=10, disorder_ms=500))
+    patient = {"transactional.id": "till-1", "transaction.timeout.ms": 600_000}
+    foreign = Producer({**topics.client_config(run.pipeline.kafka), **patient})
+    foreign.init_transactions(30)
+    foreign.begin_transaction()
+    for _ in range(3):
+        foreign.produce(source, b"{}", partition=1)
+    foreign.flush(30)
+    wait_until(lambda: completed(run, job) >= 2, 60, "two checkpoints")
+
+    rows = doctor(run, expect=0)
+    assert {row["state"] for row in rows.values()} <= {"ok", "warn"}, rows
+    assert {id for id, row in rows.items() if row["state"] == "warn"} <= {"last_stable_offset", "open_transactions"}
+    held = told(rows["last_stable_offset"])
+    assert f"{source}: 3 records in 1 partition(s) wait for till-1 (open for " in held
+    assert f"till: 1 open on {source}, the oldest is till-1 (open for " in told(rows["open_transactions"])
+    assert " of 10 min, producer " in held
+    assert "its workers have python" in told(rows["worker_versions"])
+    assert all(not seen.problems for seen in health.of_jobs(run.flink) if seen.id == job)
+
+    foreign.abort_transaction(30)
+
+    results = run.pipeline.topics.results
+    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, results, incremental_configs=[entry])
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(timeout=10)
+    rows = doctor(run, expect=1)
+    assert rows["outputs"]["state"] == "fail"
+    assert f"topic '{results}' has message.timestamp.type=CreateTime" in told(rows["outputs"])
+    assert any("--add-config message.timestamp.type=LogAppendTime" in mend for mend in rows["outputs"]["mend"])
+    assert rows["last_stable_offset"]["state"] == "ok"
+
+
+def test_status_fails_on_commits_that_failed_and_on_restarts(make: Callable[..., Running]) -> None:
+    # No checkpoint but the one that is asked for below.
+    run = make(PIPELINE.replace('interval = "1 s"', 'interval = "1 h"'), partitions=1)
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    began = time.time_ns() // 1_000_000 // 5_000 * 5_000
+
+    def send(at_ms: int) -> None:
+        producer.produce(f"{run.pipeline.name}.in", b'{"ts":%d,"customer":"c","amount":1}' % at_ms)
+        producer.flush(30)
+
+    results = run.pipeline.transactional_id_prefix("aggregate", "results")
+
+    def written() -> list[Transaction]:
+        send(began + 8_000)  # closes the window, if it is young when it is read
+        found = transactions(run.pipeline.kafka, run.stack.flink_env())
+        return [transaction for transaction in found if transaction.id.startswith(results)]
+
+    job = start(run)
+    send(began)
+    (open_,) = wait_until(written, 60, "a transaction of the sink")
+    topic = run.pipeline.topics.results
+    assert (open_.state, open_.places, open_.timeout_ms) == ("Ongoing", ((topic, 0),), 900_000)
+    assert 0 <= open_.age_ms(time.time_ns() // 1_000_000) < 60_000
+    # Another producer of that name: what the sink has written is aborted, and its commit fails.
+    Producer({**topics.client_config(run.pipeline.kafka), "transactional.id": open_.id}).init_transactions(30)
+
+    trigger = {"checkpointType": "FULL"}
+    requests.post(f"{run.flink.url}/jobs/{job}/checkpoints", json=trigger, timeout=10).raise_for_status()
+
+    def problems() -> tuple[str, ...]:
+        return next(seen.problems for seen in health.of_jobs(run.flink) if seen.id == job)
+
+    lost = (f"{run.pipeline.name}.aggregate: commits failed since its last restart: 1 of results",)
+    wait_until(lambda: problems() == lost, 60, "the failed commit", seen=problems)
+    assert run.flink.state(job) == "RUNNING"  # Flink itself sees nothing wrong
+    assert f"problem: {lost[0]}" in command(run, "status", expect=1)
+
+    os.kill(run.stack.taskmanagers()["taskmanager-1"], signal.SIGKILL)
+    restarted = f"{run.pipeline.name}.aggregate restarted 1 time(s), the last "
+    wait_until(lambda: restarted in "\n".join(problems()), 60, "the restart", seen=problems)
+    wait_until(lambda: run.stack.status().ok, 60, "the stack to be whole again", seen=run.stack.status)
+    said = json.loads(command(run, "status", "--json", expect=1))
+    (shown,) = [problem for problem in said["problems"] if restarted in problem]
+    assert "ago: " in shown  # the JVM's own cause

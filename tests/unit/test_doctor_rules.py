@@ -1,0 +1,296 @@
+"""What the doctor makes of facts: each check with both verdicts, and what it could not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from surecount import __version__, config
+from surecount.config import Pipeline
+from surecount.doctor.checks import CHECKS
+from surecount.doctor.facts import (
+    NOT_ASKED,
+    Copies,
+    Facts,
+    Installed,
+    JobFacts,
+    KafkaFacts,
+    Offsets,
+    Slots,
+    Unseen,
+    Versions,
+)
+from surecount.doctor.findings import Row, examine
+from surecount.doctor.job_rules import judged
+from surecount.doctor.reading_rules import prefix_of, prefixes_apart
+from surecount.local.layout import PROJECT
+from surecount.ops.ledger import Run, config_of
+from surecount.ops.transactions import Transaction
+from surecount.topic_rules import Topic
+
+NOW = 1_800_000_000_000
+INTERNAL = ("__transaction_state", "__consumer_offsets")
+SETTINGS = {
+    "execution.checkpointing.dir": "file:///c",
+    "execution.checkpointing.savepoint-dir": "file:///s",
+    "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+    "execution.checkpointing.tolerable-failed-checkpoints": "3",
+    "state.backend.type": "rocksdb",
+}
+
+
+def pipeline(**changes: Any) -> Pipeline:
+    content = {
+        "name": "shop",
+        "source": {"topics": ["in"], "event_time": "kafka"},
+        "aggregate": [{"name": "a", "key": ["k"], "window": "1 min"}],
+        **changes,
+    }
+    return config.parse(content, "test")
+
+
+SHOP = pipeline()
+WEST = {"name": "west", "topics": ["raw"], "bootstrap_servers": "west:9092"}
+RELAYED = pipeline(source={"pathway": [{"name": "east", "topics": ["in"]}, WEST]})
+
+
+def topic(name: str, replicas: int = 1, **settings: str) -> Topic:
+    stamp = "LogAppendTime" if name in SHOP.topics.all else "CreateTime"
+    given = {key.replace("_", "."): value for key, value in settings.items()}
+    size = {"max.message.bytes": str(16 << 20)} if name in SHOP.topics.all else {}
+    return Topic(name, 2, replicas, {"message.timestamp.type": stamp, **size, **given})
+
+
+NAMES = ("in", *SHOP.topics.all, *INTERNAL)
+KAFKA = KafkaFacts(
+    address="localhost:9092",
+    brokers=1,
+    topics={name: topic(name) for name in NAMES},
+    copies={(name, number): Copies(True, 1, 1) for name in NAMES for number in (0, 1)},
+    settings={1: {"transaction.max.timeout.ms": "900000"}},
+    offsets={("in", 0): Offsets(0, 100, 100, 50), ("in", 1): Offsets(0, 9, 9)},
+    transactions=(),
+    features={"metadata.version": 29},
+)
+RUN = Run(1, "1" * 32, NOW, None, 1, False, config_of(SHOP), "", "", {"surecount": __version__}, "p")
+JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
+HERE = Installed("2.3.0", ("flink-sql-connector-kafka-5.0.0-2.2.jar",))
+PACKAGES = {"python": "3.11.7", "apache-flink": "2.3.0", "pyarrow": "16.1.0", "numpy": "2.1.3"}
+WORKERS = frozenset((name, version.replace(".", "_")) for name, version in PACKAGES.items())
+FACTS = Facts(
+    pipeline=SHOP,
+    now_ms=NOW,
+    kafka=KAFKA,
+    settings=SETTINGS,
+    slots=Slots(1, {}),
+    runs={"aggregate": (RUN,)},
+    jobs={"aggregate": replace(JOB, workers=WORKERS)},
+    committed={"aggregate": {("in", 0): 60, ("in", 1): 9}},
+    versions=Versions(HERE, PACKAGES, HERE, {"TaskManager t": HERE}),
+)
+THREE = replace(
+    KAFKA,
+    brokers=3,
+    topics={name: topic(name, 3, min_insync_replicas="2") for name in NAMES},
+    copies=dict.fromkeys(KAFKA.copies, Copies(True, 3, 3)),
+)
+
+
+def kafka(base: KafkaFacts = KAFKA, **changes: Any) -> dict[str, Any]:
+    return {"kafka": replace(base, **changes)}
+
+
+def changed(topics: Mapping[str, Topic], *others: Topic) -> dict[str, Topic]:
+    return {**topics, **{other.name: other for other in others}}
+
+
+def settings(**changes: str) -> dict[str, Any]:
+    return {"settings": {**SETTINGS, **{k.replace("__", "-").replace("_", "."): v for k, v in changes.items()}}}
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    return {"jobs": {"aggregate": replace(JOB, **changes)}}
+
+
+def transaction(name: str, age_ms: int, *, on: str = "in") -> Transaction:
+    return Transaction(name, "Ongoing", 7, 3, NOW - age_ms, 900_000, ((on, 0),))
+
+
+def held(*found: Transaction) -> dict[str, Any]:
+    return kafka(offsets={("in", 0): Offsets(0, 100, 88)}, transactions=found)
+
+
+OWN = "surecount.shop.aggregate.results-0-1"
+NOT_RUNNING = {"jobs": {"aggregate": None}}
+OLD = Installed("2.2.0", ("flink-sql-connector-kafka-4.0.0-2.0.jar",))
+
+
+def with_pipeline(**changes: Any) -> dict[str, Any]:
+    return {"pipeline": pipeline(**changes)}
+
+
+def row(check: str, changes: Mapping[str, Any]) -> Row:
+    (found,) = examine([known for known in CHECKS if known.id == check], replace(FACTS, **changes))
+    return found
+
+
+def test_a_healthy_pipeline_is_found_so_by_every_check() -> None:
+    assert {row.check.id: row.state for row in examine(CHECKS, FACTS)} == {check.id: "ok" for check in CHECKS}
+
+
+# fmt: off
+SICK: list[tuple[str, str, dict[str, Any], str]] = [
+    ("transaction_max_timeout", "fail", with_pipeline(sink={"transaction_timeout": "1 h"}), "broker 1 allows 15 min"),
+    ("outage", "fail", with_pipeline(checkpoint={"timeout": "15 min"}), "no outage is survived"),
+    ("outage", "warn", with_pipeline(checkpoint={"timeout": "12 min"}), "an outage of 2 min is survived"),
+    ("replication", "warn", kafka(THREE, topics=changed(THREE.topics, topic("in", 1))), "in has replication factor 1"),
+    ("replication", "fail", kafka(THREE, topics=changed(THREE.topics, topic(INTERNAL[0], 1))), INTERNAL[0]),
+    ("replication", "warn", kafka(THREE, topics=changed(THREE.topics, topic("in", 2, min_insync_replicas="2"))),
+     "writing stops while one is away"),
+    ("replication", "fail",
+     kafka(THREE, topics={n: t for n, t in THREE.topics.items() if n != INTERNAL[0]}, settings={
+         1: {"transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1"}}),
+     "__transaction_state has replication factor 1"),
+    ("in_sync", "fail", kafka(copies={("in", 1): Copies(False, 1, 1)}), "no leader of in 1"),
+    ("in_sync", "fail", kafka(THREE, copies={("in", 1): Copies(True, 3, 1)}), "too few copies"),
+    ("in_sync", "warn", kafka(THREE, copies={("in", 1): Copies(True, 3, 2)}), "missing or behind of in 1"),
+    ("outputs", "fail", kafka(topics=changed(KAFKA.topics, topic("shop.results", message_timestamp_type="CreateTime"))),
+     "topic 'shop.results' has message.timestamp.type=CreateTime"),
+    ("raw_topics", "fail", kafka(topics={}), "in at localhost:9092 does not exist"),
+    ("raw_topics", "warn", kafka(topics=changed(KAFKA.topics, topic("in", cleanup_policy="compact"))), "compact"),
+    ("raw_topics", "warn", kafka(topics=changed(KAFKA.topics, topic("in", message_timestamp_type="LogAppendTime"))),
+     "when it arrived"),
+    ("unread_records", "fail", kafka(offsets={("in", 0): Offsets(80, 100, 100)}), "offsets 60 to 79 were deleted"),
+    ("unread_records", "warn", {"committed": {"aggregate": {("in", 0): 30}}}, "20 unread records"),
+    ("last_stable_offset", "warn", held(transaction("till-4", 40_000)),
+     "in: 12 records in 1 partition(s) wait for till-4 (open for 40 s of 15 min, producer 7, epoch 3)"),
+    ("last_stable_offset", "warn", kafka(offsets={("in", 0): Offsets(0, 100, 88)}, transactions=Unseen("no right")),
+     "could not be listed: no right"),
+    ("open_transactions", "warn", held(transaction("till-4", 40_000)), "till: 1 open on in, the oldest is till-4"),
+    ("open_transactions", "warn", {**held(transaction(OWN, 5_000)), **NOT_RUNNING}, "job aggregate does not run"),
+    ("open_transactions", "fail", held(transaction(OWN, 500_000)), "the broker aborts it in 6 min"),
+    ("open_transactions", "warn", held(transaction(OWN, 40_000)), "surecount.shop.aggregate.results: 1 open"),
+    ("snapshot_folders", "fail", settings(execution_checkpointing_savepoint__dir=""), "savepoint-dir is not set"),
+    ("checkpoint_retention", "fail", {"settings": {}}, "NO_EXTERNALIZED_CHECKPOINTS"),
+    ("checkpoint_retention", "warn", settings(
+        execution_checkpointing_externalized__checkpoint__retention="DELETE_ON_CANCELLATION"), "DELETE_ON"),
+    ("checkpoint_mode", "fail", settings(execution_checkpointing_mode="AT_LEAST_ONCE"), "AT_LEAST_ONCE"),
+    ("tolerable_failures", "warn", {"settings": {}}, "is 0"),
+    ("state_backend", "warn", {"settings": {}}, "hashmap"),
+    ("restart_strategy", "fail", {"settings": {"restart-strategy.type": "none"}}, "is none"),
+    ("python_mode", "warn", {"settings": {"python.execution-mode": "thread"}}, "is thread"),
+    ("slots", "warn", {"slots": Slots(1, {"ingest": 1, "aggregate": 1})}, "1 slot(s) are free, 2 needed by ingest"),
+    ("parallelism", "warn", {"runs": {"aggregate": (replace(RUN, parallelism=3),)}}, "parallelism 3, and 2 partitions"),
+    ("idle_partitions", "warn", {
+        **with_pipeline(source={"topics": ["in"], "idle_after": "10 min"}),
+        **kafka(offsets={("in", 0): Offsets(5, 5, 5), ("in", 1): Offsets(0, 9, 9)})}, "1 of 2 partitions are empty"),
+    ("running", "fail", NOT_RUNNING, f"run 1 ({RUN.job_id}) was not stopped"),
+    ("running", "warn", job(state="RESTARTING", cause="it broke"), "aggregate is RESTARTING: it broke"),
+    ("restarts", "fail", job(restarts=2, restarted_ms=NOW - 90_000, cause="it broke"), "2 time(s), the last 90 s ago"),
+    ("checkpoints", "fail", job(failed_in_a_row=2, failed_why="slow"), "the last 2 checkpoint(s) failed: slow"),
+    ("checkpoints", "fail", job(interval_ms=None, timeout_ms=None), "makes no checkpoints"),
+    ("failed_commits", "fail", job(failed_commits={"results": 1, "rejects": 0}),
+     "commits failed since its last restart: 1 of results"),
+    ("flink_versions", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD})},
+     "Flink of TaskManager t is 2.2.0, and here it is 2.3.0"),
+    ("connector_versions", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})}, "4.0.0-2.0.jar, and here"),
+    ("worker_versions", "fail", job(workers=WORKERS - {("numpy", "2_1_3")} | {("numpy", "1_26")}), "numpy 1_26"),
+    ("run_versions", "warn", {"runs": {"aggregate": (replace(RUN, versions={"surecount": "0.0.9"}),)}}, "0.0.9"),
+    ("run_versions", "warn", job(id="2" * 32), "the ledger does not know job 222"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("check", "state", "changes", "said"), SICK, ids=[f"{c}-{s}" for c, s, _, _ in SICK])
+def test_a_check_finds_what_is_wrong_and_says_what_it_saw(
+    check: str, state: str, changes: dict[str, Any], said: str
+) -> None:
+    found = row(check, changes)
+    assert found.state == state, found
+    assert any(said in finding.seen for finding in found.telling if finding.state == state), found.telling
+    assert found.mends
+
+
+def test_every_check_can_find_something_wrong() -> None:
+    never = {"transactional_ids", "broker_versions"}
+    assert {check for check, *_ in SICK} | never == {check.id for check in CHECKS}
+
+
+def test_prefixes_that_begin_with_one_another_are_found() -> None:
+    (found,) = prefixes_apart(["a.b", "a.c", "a.b.c"])
+    assert (found.state, found.seen.partition(":")[0]) == ("fail", "a.b.c begins with a.b")
+    assert [found.state for found in prefixes_apart(["a.b", "a.c"])] == ["ok"]
+
+
+@pytest.mark.parametrize("changes", [held(transaction("till-4", 5_000)), held(transaction(OWN, 5_000)), held()])
+def test_what_holds_readers_back_for_a_moment_is_named_and_no_fault(changes: dict[str, Any]) -> None:
+    found = row("last_stable_offset", changes)
+    assert found.state == "ok"
+    assert "12 records" in found.telling[0].seen
+
+
+def test_others_transactions_elsewhere_are_not_told() -> None:
+    assert row("open_transactions", held(transaction("till-4", 40_000, on="elsewhere"))).state == "ok"
+
+
+def test_a_transactional_id_is_told_by_its_prefix() -> None:
+    assert prefix_of("surecount.shop.aggregate.results-0-12") == "surecount.shop.aggregate.results"
+    assert prefix_of("till") == "till"
+
+
+def test_what_was_not_seen_is_unknown_and_says_why() -> None:
+    away = Unseen("no broker answers")
+    rows = examine(CHECKS, Facts(SHOP, NOW, kafka=away, settings=away, slots=away, runs=away, jobs=away, versions=away))
+    states = {row.check.id: row.state for row in rows}
+    assert states == {check.id: "unknown" for check in CHECKS} | {"outage": "ok", "transactional_ids": "ok"}
+    assert all("no broker answers" in f.seen or f.seen.endswith(NOT_ASKED.why) for r in rows for f in r.findings
+               if r.state == "unknown")  # fmt: skip
+
+
+def test_a_remote_cluster_that_is_away_leaves_the_others_to_be_looked_at() -> None:
+    found = row("in_sync", {"pipeline": RELAYED, "remote": {"west": Unseen("no broker answers")}})
+    assert [finding.state for finding in found.findings] == ["ok", "unknown"]
+    assert "pathway west: no broker answers" in found.telling[0].seen
+
+
+def test_workers_that_have_not_told_and_brokers_without_the_right_are_unknown() -> None:
+    assert row("worker_versions", job(workers=frozenset())).state == "unknown"
+    assert row("transaction_max_timeout", kafka(settings=Unseen("not authorized"))).state == "unknown"
+    assert row("broker_versions", kafka(features=Unseen("not authorized"))).state == "unknown"
+    unread = Versions(HERE, PACKAGES, HERE, {"TaskManager t": Unseen("rolled")})
+    assert row("flink_versions", {"versions": unread}).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("changes", "states"),
+    [
+        ({}, ["ok", "ok", "ok"]),
+        # A restart long ago, with checkpoints since: shown, no alarm.
+        ({"restarts": 1, "restarted_ms": NOW - 700_000}, ["warn", "ok", "ok"]),
+        ({"restarts": 1, "restarted_ms": NOW - 500_000}, ["fail", "ok", "ok"]),
+        ({"restarts": 1, "restarted_ms": NOW - 700_000, "completed_ms": NOW - 800_000}, ["fail", "fail", "ok"]),
+        ({"failed_lately": 3}, ["ok", "ok", "ok"]),
+        ({"failed_in_a_row": 1, "failed_lately": 3}, ["ok", "fail", "ok"]),
+        ({"completed_ms": NOW - 41_000}, ["ok", "warn", "ok"]),
+        ({"completed_ms": NOW - 311_000, "started_ms": 0}, ["ok", "fail", "ok"]),
+        ({"completed_ms": None}, ["ok", "warn", "ok"]),
+        ({"completed_ms": None, "started_ms": NOW - 1_000}, ["ok", "ok", "ok"]),
+        ({"interval_ms": None}, ["ok", "ok"]),  # not one of ours
+        ({"failed_commits": {"results": 1}}, ["ok", "ok", "fail"]),
+    ],
+)
+def test_what_status_makes_of_a_job(changes: dict[str, Any], states: list[str]) -> None:
+    found = replace(JOB, **{"started_ms": NOW - 900_000, **changes})
+    if changes.get("completed_ms", 0) is None:
+        found = replace(found, started_ms=changes.get("started_ms", NOW - 60_000))
+    assert [finding.state for finding in judged(found, NOW)] == states
+
+
+def test_the_docs_list_every_check() -> None:
+    listed = [line for line in (PROJECT / "docs" / "doctor.md").read_text().splitlines() if line.startswith("| `")]
+    assert listed == [
+        f"| `{c.id}` | {c.looks_at} | {c.why} | {c.mend} | {'yes' if c.before_start else ''} |" for c in CHECKS
+    ]
