@@ -79,7 +79,7 @@ def test_the_image_has_what_commands_read_from_the_project() -> None:
     """PROJECT / … in surecount/ and jobs/ are places in the image, too."""
     code = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "surecount").rglob("*.py"))
     places = set(re.findall(r'PROJECT / "([^"]+)"', code))
-    assert {"flink-conf", "jars", "jobs"} <= places
+    assert {"flink-conf", "jars"} <= places
     assert places <= {*_copied(), "jars"}
     assert "COPY --from=jars /opt/surecount/jars/target jars/target" in DOCKERFILE
 

@@ -22,7 +22,7 @@ ENTRYPOINT = PROJECT / "deploy" / "entrypoint.sh"
 
 # Each prints its own pid and that of a child, which would outlive it.
 STUBBORN = 'sleep 300 & echo $$ $!; trap "" TERM; wait; sleep 300'
-ORDERLY = 'sleep 300 & echo $$ $!; trap "echo stopped; exit 3" TERM; wait'
+ORDERLY = 'trap "echo stopped; exit 3" TERM; sleep 300 & echo $$ $!; wait'
 SHORT = "sleep 300 & echo $$ $!; read; exit 4"
 
 
