@@ -17,6 +17,8 @@ from surecount.ops.submit import job_name
 from surecount.ops.upgrade import Upgrade, as_json, refused
 from surecount.ops.upgrade_plan import Plan
 
+_WITHIN_MS = 120_000
+
 
 def upgrade(
     pipeline: PipelineFile,
@@ -25,8 +27,12 @@ def upgrade(
     job: OnlyJob = None,
     parallelism: Annotated[int | None, typer.Option(min=1, help="Default: that of the last run.")] = None,
     within: Annotated[
-        str, typer.Option(help="How long the new version may take to its first checkpoint, before the old one is back.")
-    ] = "3 min",
+        str | None,
+        typer.Option(
+            help="How long the new version may take to two checkpoints before the old one is back; "
+            "default: 2 min and two intervals."
+        ),
+    ] = None,
     accept: Accept = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
@@ -34,7 +40,7 @@ def upgrade(
 ) -> None:
     """Bring a pipeline's jobs to its file and the code of now, with a plan first, and back where that fails."""
     loaded = config.load(pipeline)
-    within_s = parse_duration(within) / 1000
+    within_s = (parse_duration(within) if within else _WITHIN_MS + 2 * loaded.checkpoint.interval) / 1000
     cluster, environment = find_cluster(directory, flink)
     if as_json_ and not (yes or dry_run):
         raise SurecountError("--json does not ask", "add --yes, or --dry-run for the plan only")

@@ -15,8 +15,9 @@ from surecount.ops.ledger import Run
 from surecount.ops.life import Life, OnStep
 from surecount.ops.submit import job_name, versions
 from surecount.ops.upgrade_plan import Downtime, Plan, plan
-from surecount.waiting import WaitTimeoutError, wait_until
+from surecount.waiting import wait_until
 
+_CHECKPOINTS = 2
 _CANCEL_TIMEOUT_S = 60.0
 
 
@@ -67,9 +68,9 @@ class Upgrade:
     ) -> dict[str, str]:
         """Upgrade each job that changes; ids by job.
 
-        A new version has ``within_s`` seconds from its submission to complete a checkpoint. One that does not is
-        cancelled, and the old one started again from the same savepoint; then, as where something is refused,
-        SurecountError says what runs.
+        A new version has ``within_s`` seconds, once it runs, to complete two checkpoints without a restart: the first
+        may be taken before it has met a record. One that does not is cancelled, and the old one goes on from the newest
+        snapshot; then, as where something is refused, SurecountError says what runs.
         """
         ids: dict[str, str] = {}
         for one in plans:
@@ -84,31 +85,25 @@ class Upgrade:
         path = life.stop([job])[job]
         try:
             new = life.start([job], snapshot=path, parallelism=parallelism, accepted=accepted)[job]
-            self._await_checkpoint(job, new, within_s)
+            self._await_checkpoints(job, new, within_s)
         except (SurecountError, KeyboardInterrupt) as error:
             why = error.message if isinstance(error, SurecountError) else "interrupted"
-            raise SurecountError(f"{why}\n{self._go_back(job, old, path)}", exit_code=1) from error
+            raise SurecountError(f"{why}\n{self._go_back(job, old)}", exit_code=1) from error
         return new
 
-    def _await_checkpoint(self, job: str, job_id: str, within_s: float) -> None:
+    def _await_checkpoints(self, job: str, job_id: str, within_s: float) -> None:
         name = job_name(self.pipeline, job)
-        self.on_step(f"waiting for a checkpoint of {name}")
+        self.on_step(f"waiting for two checkpoints of {name}")
 
         def completed() -> bool:
-            if self.flink.state(job_id) not in RUNNING_STATES:
+            counts = self.flink.checkpoints(job_id)["counts"]
+            if self.flink.state(job_id) not in RUNNING_STATES or counts["restored"] > 1:
                 raise SurecountError(f"the new version of {name} fails: {self.flink.cause(job_id)}")
-            return self._completed(job_id)
+            return int(counts["completed"]) >= _CHECKPOINTS
 
-        try:
-            wait_until(completed, within_s, f"a checkpoint of the new {name}", poll_s=0.3)
-        except WaitTimeoutError as error:
-            cause = self.flink.cause(job_id)
-            raise SurecountError(error.message + (f"; its last failure: {cause}" if cause else "")) from error
+        wait_until(completed, within_s, f"{_CHECKPOINTS} checkpoints of the new {name}", poll_s=0.3)
 
-    def _completed(self, job_id: str) -> bool:
-        return int(self.flink.checkpoints(job_id)["counts"]["completed"]) > 0
-
-    def _go_back(self, job: str, old: Run, path: str) -> str:
+    def _go_back(self, job: str, old: Run) -> str:
         """Start the old version again; says what runs now."""
         name = job_name(self.pipeline, job)
         self.on_step(f"going back to run {old.number} of {name}")
@@ -117,15 +112,15 @@ class Upgrade:
             self.flink.cancel(running.id)
             ended = ("FINISHED", "FAILED", "CANCELED")
             wait_until(lambda: self.flink.state(running.id) in ended, _CANCEL_TIMEOUT_S, f"{name} to be cancelled")
-            if self._completed(running.id):
-                # What it wrote up to there is committed: the old version would write it again.
-                new = life.start([job])[job]
-                return f"the new version completed a checkpoint after all, and runs again as job {new}"
         before = Life(
             old.pipeline(self.pipeline), self.file, self.flink, self.environment, self.on_step,
             code=life.ledger(job).code(old.code_hash),
         )  # fmt: skip
-        again = before.start([job], snapshot=path, parallelism=old.parallelism)[job]
+        # From the new version's own checkpoint, if it came to one: what it wrote up to there is committed.
+        try:
+            again = before.start([job], parallelism=old.parallelism)[job]
+        except SurecountError as error:
+            return f"{name} does not run, since it cannot go back either: {error.message}"
         return f"{name} runs again as it did in run {old.number}, as job {again}"
 
     def _downtime(self, running: Job, run: Run) -> Downtime:
