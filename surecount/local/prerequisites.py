@@ -63,11 +63,7 @@ def parse_java_version(printed: str) -> int | None:
 
 def check_jars() -> None:
     """Raise unless ``make setup`` has fetched the jars."""
-    for folder, jar in (
-        (BROKER_JARS, "kafka_*.jar"),
-        (FLINK_JARS, "flink-sql-connector-kafka-*.jar"),
-        (FLINK_JARS, "flink-shaded-zookeeper-3-*.jar"),
-    ):
+    for folder, jar in ((BROKER_JARS, "kafka_*.jar"), (FLINK_JARS, "flink-sql-connector-kafka-*.jar")):
         if not any(folder.glob(jar)):
             raise SurecountError(f"{jar} is not in {folder}", "run `make setup`, which fetches the jars")
 

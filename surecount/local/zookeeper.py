@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 
 from surecount.local.kafka import jvm
-from surecount.local.layout import BROKER_JARS, FLINK_JARS, Layout
+from surecount.local.layout import BROKER_JARS, Layout, flink_home
 from surecount.local.ports import HOST
 from surecount.local.spec import ZOOKEEPER, ProcessSpec
 
@@ -46,8 +46,12 @@ def write_config(layout: Layout, port: int) -> None:
 
 def process(java: Path, layout: Layout) -> ProcessSpec:
     """How to run the server."""
-    jars = [*FLINK_JARS.glob("flink-shaded-zookeeper-3-*.jar"), f"{BROKER_JARS}/*"]  # the latter's for logging
-    argv = [*jvm(java, layout, ZOOKEEPER, heap="128m", jars=jars), "-XX:+ExitOnOutOfMemoryError", _MAIN]
+    # Flink brings ZooKeeper, whole; what it logs with comes from the broker's jars. No more than that, and a collector
+    # that is soon there: jobs wait while it starts.
+    logging = [jar for pattern in ("slf4j-api-*.jar", "log4j-*.jar") for jar in sorted(BROKER_JARS.glob(pattern))]
+    jars = [*logging, *flink_home().glob("lib/flink-dist-*.jar")]
+    options = ["-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
+    argv = [*jvm(java, layout, ZOOKEEPER, heap="128m", jars=jars), *options, _MAIN]
     return ProcessSpec(
         name=ZOOKEEPER,
         argv=(*argv, str(_config(layout))),
