@@ -84,7 +84,7 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """Packs of results and corrections."""
     pieces = t.to_data_stream(t.sql_query("SELECT pieces FROM decoded WHERE pieces IS NOT NULL"))
     return (
-        pieces.flat_map(SplitByBucket(), SPLIT)
+        pieces.flat_map(SplitByBucket(wakes=pipeline.state.buckets), SPLIT)
         .uid("split-by-bucket")
         .key_by(lambda row: row[0], Types.INT())
         .process(Windows(pipeline.aggregate_spec()), MERGED)

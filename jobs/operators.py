@@ -148,9 +148,15 @@ def _milliseconds(times: pd.Series) -> records.Int64s:
 
 
 class SplitByBucket(FlatMapFunction):
-    """What a batch sends on, apart by bucket."""
+    """What a batch sends on, apart by bucket; with ``wakes``, before the first one nothing to each bucket."""
+
+    def __init__(self, wakes: int = 0) -> None:
+        self._wakes = wakes
 
     def flat_map(self, value: Row) -> Iterator[Row]:
+        for bucket in range(self._wakes):
+            yield Row(bucket, b"")
+        self._wakes = 0
         for bucket, pieces in frames.split(bytes(value[0])):
             yield Row(bucket, pieces)
 
@@ -191,8 +197,18 @@ def _tell_versions(metrics: Any) -> None:
     group.add_group("python", platform.python_version()).gauge("runs", lambda: 1)
 
 
+_END = (1 << 63) - 1
+"""Flink's last watermark."""
+
+
 class Windows(_BucketState):
-    """The window logs of the buckets that fall to this subtask, over keyed state and event-time timers."""
+    """The window logs of the buckets that fall to this subtask, over keyed state and event-time timers.
+
+    A checkpoint may hold a window without its timer: PyFlink sets the timers of the bundle that a checkpoint ends
+    after the checkpoint. So the first that a bucket hears after a start sets the timers of all its open windows
+    again; :class:`SplitByBucket` sees to it that each bucket hears something. Where no record comes any more, there is
+    a timer for the end of the input.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
@@ -200,9 +216,16 @@ class Windows(_BucketState):
     def open(self, context: RuntimeContext) -> None:
         super().open(context)
         self._log = WindowLog(self._spec, self)
+        self._awake: set[int] = set()
 
     def process_element(self, value: Row, context: Any) -> Iterator[Row]:
         timers = context.timer_service()
+        if value[0] not in self._awake:
+            self._awake.add(value[0])
+            for time in (*self._log.open_timers(), _END):
+                timers.register_event_time_timer(time)
+        if not value[1]:
+            return
         pieces = combine.unpack(value[0], bytes(value[1]))
         appended = self._log.append(pieces, timers.current_watermark())
         for time in appended.timers:

@@ -78,10 +78,15 @@ def up(
     taskmanagers: Annotated[int, typer.Option(min=1)] = 1,
     slots: Annotated[int, typer.Option(min=1, help="Slots of each TaskManager.")] = 2,
     kafka_port: Annotated[int, typer.Option(help="The first broker's port; 0 for any free one.")] = 9092,
-    flink_port: Annotated[int, typer.Option(help="Port of Flink's REST API and UI; 0 for any free one.")] = 8081,
+    flink_port: Annotated[
+        int, typer.Option(help="The first JobManager's port of Flink's REST API and UI; 0 for any free one.")
+    ] = 8081,
     flink: Annotated[
         bool, typer.Option("--flink/--no-flink", help="Without: only Kafka, as a second cluster of raw topics.")
     ] = True,
+    ha: Annotated[
+        bool, typer.Option("--ha", help="Two JobManagers and ZooKeeper: jobs go on when the one that leads dies.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, in place of that in flink-conf/."),
@@ -99,6 +104,7 @@ def up(
             kafka_port=kafka_port,
             flink_port=flink_port,
             flink=flink,
+            ha=ha,
             flink_settings=flink_settings,
         )
     except StackRunsError as running:
@@ -135,7 +141,8 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
             table.add_column(column, justify="right")
         for p in found.processes:
             up_s = f"{p.uptime_s:.0f} s" if p.uptime_s is not None else ""
-            table.add_row(p.name, p.state, str(p.pid or ""), up_s, str(p.restarts), f"{p.rss_bytes >> 20} MiB")
+            state = f"{p.state}, leads" if p.name == found.leader else p.state
+            table.add_row(p.name, state, str(p.pid or ""), up_s, str(p.restarts), f"{p.rss_bytes >> 20} MiB")
         out.print(table)
         for job in jobs_found:
             out.print(f"job {job.name} {job.state} {job.id}", highlight=False)

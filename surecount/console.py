@@ -31,7 +31,11 @@ Directory = Annotated[
 ]
 FlinkUrl = Annotated[
     str | None,
-    typer.Option("--flink", metavar="URL", help="A cluster's REST address; default: the local stack's."),
+    typer.Option(
+        "--flink",
+        metavar="URL[,URL]",
+        help="A cluster's REST address, or those of all its JobManagers; default: the local stack's.",
+    ),
 ]
 
 

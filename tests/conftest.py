@@ -6,7 +6,7 @@ import shutil
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -51,13 +51,20 @@ _FAILED = pytest.StashKey[bool]()
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """One broker, a JobManager, and a TaskManager with four slots, on free ports."""
     running = Stack(tmp_path_factory.mktemp("stack"))
-    running.up(slots=4, kafka_port=0, flink_port=0)
-    try:
+    with started(running, request, slots=4):
         yield running
+
+
+@contextmanager
+def started(stack: Stack, request: pytest.FixtureRequest, **options: Any) -> Iterator[None]:
+    """A stack that runs, on free ports, and is removed in the end; its logs are kept where a test failed."""
+    stack.up(kafka_port=0, flink_port=0, **options)
+    try:
+        yield
     finally:
         if request.session.stash.get(_FAILED, False):
-            shutil.copytree(running.logs_dir, KEPT_LOGS, dirs_exist_ok=True)
-        running.down(purge=True)
+            shutil.copytree(stack.logs_dir, KEPT_LOGS, dirs_exist_ok=True)
+        stack.down(purge=True)
 
 
 @dataclass(frozen=True)

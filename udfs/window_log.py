@@ -118,6 +118,10 @@ class WindowLog:
         self._store.write_ledger(ledger.encode())
         return Appended(timers, late)
 
+    def open_timers(self) -> list[int]:
+        """The timers of all windows that are open."""
+        return sorted({window.end - 1 for window in _Ledger.decode(self._store.read_ledger()).windows.values()})
+
     def close(self, time: int) -> list[Merged]:
         """Merge and forget every window whose last millisecond is ``time`` or earlier.
 

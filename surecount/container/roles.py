@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka
+from surecount.local import flink, kafka, zookeeper
 from surecount.local.kafka import QUIET_JVM, Node
 from surecount.local.layout import Layout, flink_home
 from surecount.local.prerequisites import find_java
@@ -32,8 +32,6 @@ anything else            a command, with Flink's bin/ in PATH and its folders in
 
 # Where Flink on Kubernetes mounts its configuration if nothing else is said (kubernetes.flink.conf.dir).
 _KUBERNETES_CONF = "/opt/flink/conf"
-# ZooKeeper's own, not Flink's wrapper of it, which never removes old transaction logs.
-_ZOOKEEPER = "org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,8 @@ def _zookeeper(layout: Layout, environ: Mapping[str, str], address: str) -> Comm
     if not host or not port.isdecimal():
         raise SurecountError(f"zookeeper: {address!r} is no address", "write it as HOST:PORT")
     _write_conf(layout, environ, {})
-    settings = {
-        "clientPort": port,
-        "clientPortAddress": host,
-        "dataDir": layout.root / "zookeeper",
-        "tickTime": 2000,
-        "autopurge.snapRetainCount": 3,
-        "autopurge.purgeInterval": 1,
-        # Its HTTP server would take port 8080 on every interface.
-        "admin.enableServer": "false",
-    }
     conf = layout.conf / "zoo.cfg"
-    conf.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
+    conf.write_text(zookeeper.server_config(int(port), layout.root / "zookeeper", host), encoding="utf-8")
     options = [
         *QUIET_JVM,
         f"-Djava.io.tmpdir={layout.scratch('zookeeper')}",
@@ -139,7 +127,7 @@ def _zookeeper(layout: Layout, environ: Mapping[str, str], address: str) -> Comm
         f"-Dlog4j.configurationFile=file:{layout.conf}/log4j-console.properties",
     ]
     java = str(find_java())
-    return Command((java, "-Xmx256m", *options, "-cp", f"{layout.lib}/*", _ZOOKEEPER, str(conf)), dict(environ))
+    return Command((java, "-Xmx256m", *options, "-cp", f"{layout.lib}/*", zookeeper.MAIN, str(conf)), dict(environ))
 
 
 def _jobmanager(layout: Layout, environ: Mapping[str, str], host: str) -> Command:

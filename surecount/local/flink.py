@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from surecount.local.kafka import QUICK_COMPILER, QUIET_JVM
 from surecount.local.layout import FLINK_CONF, FLINK_JARS, Layout, flink_home
 from surecount.local.ports import HOST, answers
 from surecount.local.processes import without_identity
-from surecount.local.spec import JOBMANAGER, ProcessSpec
+from surecount.local.spec import ProcessSpec
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
 
@@ -39,16 +40,13 @@ class Resources:
     dynamic: tuple[str, ...]
 
 
-def stack_settings(layout: Layout, *, rest_port: int, rpc_port: int, slots: int) -> dict[str, str]:
+def stack_settings(layout: Layout, *, slots: int) -> dict[str, str]:
     """The settings that belong to this place, and so not to flink-conf/."""
     return {
         "jobmanager.rpc.address": HOST,
-        "jobmanager.rpc.port": str(rpc_port),
         "jobmanager.bind-host": HOST,
         "rest.address": HOST,
         "rest.bind-address": HOST,
-        "rest.port": str(rest_port),
-        "rest.bind-port": str(rest_port),
         "taskmanager.host": HOST,
         "taskmanager.bind-host": HOST,
         "taskmanager.numberOfTaskSlots": str(slots),
@@ -56,6 +54,27 @@ def stack_settings(layout: Layout, *, rest_port: int, rpc_port: int, slots: int)
         "execution.checkpointing.savepoint-dir": layout.savepoints.as_uri(),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
+    }
+
+
+def addresses(*, rest_port: int, rpc_port: int) -> dict[str, str]:
+    """The ports of one JobManager; the RPC port has another name where there are several."""
+    return {
+        "rest.port": str(rest_port),
+        "rest.bind-port": str(rest_port),
+        "jobmanager.rpc.port": str(rpc_port),
+        "high-availability.jobmanager.port": str(rpc_port),
+    }
+
+
+def ha_settings(layout: Layout, *, zookeeper_port: int) -> dict[str, str]:
+    """What makes of several JobManagers one cluster, with the settings for it in flink-conf/."""
+    return {
+        "high-availability.type": "zookeeper",
+        "high-availability.zookeeper.quorum": f"{HOST}:{zookeeper_port}",
+        "high-availability.storageDir": layout.ha_storage.as_uri(),
+        "high-availability.cluster-id": "/surecount",
+        "zookeeper.sasl.disable": "true",  # the stack's has no users
     }
 
 
@@ -170,11 +189,14 @@ def parse_results(printed: str) -> list[str]:
     return [line.removeprefix(_RESULT) for line in printed.splitlines() if line.startswith(_RESULT)]
 
 
-def jobmanager(java: Path, layout: Layout, resources: Resources) -> ProcessSpec:
-    """How to run the JobManager."""
+def jobmanager(
+    java: Path, layout: Layout, name: str, resources: Resources, settings: Mapping[str, str] = MappingProxyType({})
+) -> ProcessSpec:
+    """How to run a JobManager, with ``settings`` of its own before those that all share."""
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-    arguments = ["--configDir", str(layout.conf), *resources.dynamic]
-    return _process(java, layout, JOBMANAGER, resources, main, arguments, QUICK_COMPILER)
+    own = [part for key, value in settings.items() for part in ("-D", f"{key}={value}")]
+    arguments = ["--configDir", str(layout.conf), *resources.dynamic, *own]
+    return _process(java, layout, name, resources, main, arguments, QUICK_COMPILER)
 
 
 def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -> ProcessSpec:
@@ -227,7 +249,8 @@ def _classpath(layout: Layout) -> str:
 
 
 def registered_taskmanagers(url: str, timeout_s: float = 2.0) -> set[str] | None:
-    """The resource ids of the TaskManagers in service; None where the JobManager does not answer.
+    """The resource ids of the TaskManagers in service; None where the JobManager does not answer, or, being a
+    standby, cannot ask the one that leads.
 
     It lists one that was killed until its heartbeats are missed, under the id that its successor
     will have. So one counts only if a server listens where it is registered.

@@ -27,6 +27,7 @@ QUIET_JVM = ("-XX:-UsePerfData",)
 # with code that hardly matters to them, while TaskManagers wait for a core. A submission takes 10 s with it, 13 s
 # without.
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+_JARS = (f"{BROKER_JARS}/*",)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> N
     if (home / "data").exists():
         shutil.rmtree(home / "data")
     command = [
-        *_jvm(java, layout, node, heap="128m"),
+        *jvm(java, layout, node.name, heap="128m", jars=_JARS),
         "kafka.tools.StorageTool",
         "format",
         "--cluster-id",
@@ -140,7 +141,7 @@ def process(java: Path, layout: Layout, node: Node, *, brokers: int, console: bo
     heap = "1g" if brokers == 1 else "512m"
     level = "ALL" if console else "OFF"
     options = ["-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", f"-Dconsole.log.level={level}"]
-    argv = [*_jvm(java, layout, node, heap), *options, "kafka.Kafka"]
+    argv = [*jvm(java, layout, node.name, heap, _JARS), *options, "kafka.Kafka"]
     return ProcessSpec(
         name=node.name,
         argv=(*argv, str(_config(layout, node))),
@@ -150,19 +151,20 @@ def process(java: Path, layout: Layout, node: Node, *, brokers: int, console: bo
     )
 
 
-def _jvm(java: Path, layout: Layout, node: Node, heap: str) -> list[str]:
+def jvm(java: Path, layout: Layout, name: str, heap: str, jars: Sequence[object]) -> list[str]:
+    """The start of a command line: a JVM of the process ``name`` that logs as brokers do."""
     return [
         str(java),
         f"-Xmx{heap}",
         *QUIET_JVM,
         QUICK_COMPILER,
-        f"-Djava.io.tmpdir={layout.scratch(node.name)}",
-        f"-XX:ErrorFile={layout.logs}/{node.name}-crash.log",
-        f"-Dlog.file={layout.log(node.name)}",
+        f"-Djava.io.tmpdir={layout.scratch(name)}",
+        f"-XX:ErrorFile={layout.logs}/{name}-crash.log",
+        f"-Dlog.file={layout.log(name)}",
         f"-Dlog4j2.configurationFile=file:{BROKER_LOGGING}",
         "-Djava.awt.headless=true",
         "-cp",
-        f"{BROKER_JARS}/*",
+        ":".join(str(jar) for jar in jars),
     ]
 
 

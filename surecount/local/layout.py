@@ -66,6 +66,16 @@ class Layout:
     def savepoints(self) -> Path:
         return self.root / "savepoints"
 
+    @property
+    def zookeeper(self) -> Path:
+        """ZooKeeper's configuration and data, with --ha."""
+        return self.root / "zookeeper"
+
+    @property
+    def ha_storage(self) -> Path:
+        """The jobs that a JobManager takes over, and which checkpoints they have, with --ha."""
+        return self.root / "ha"
+
     def broker(self, number: int) -> Path:
         return self.root / f"kafka-{number}"
 

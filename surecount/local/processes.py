@@ -21,8 +21,9 @@ from surecount.waiting import WaitTimeoutError, wait_until
 STACK_VARIABLE = "SURECOUNT_STACK"
 ROLE_VARIABLE = "SURECOUNT_ROLE"
 
-# TaskManagers stop first, so that no task sees its JobManager or its broker go away.
-STOP_ORDER: tuple[Role, ...] = ("taskmanager", "jobmanager", "broker")
+# TaskManagers stop first, so that no task sees its JobManager or its broker go away; then JobManagers, so that they
+# can give up their leadership to ZooKeeper.
+STOP_ORDER: tuple[Role, ...] = ("taskmanager", "jobmanager", "zookeeper", "broker")
 
 # How long a process may take after SIGTERM. A broker that closes its logs cleanly spares the
 # next start a recovery.

@@ -13,16 +13,18 @@ from typing import Any, Literal
 
 from surecount.errors import SurecountError
 
-VERSION = 1
+VERSION = 2
 
-Role = Literal["broker", "jobmanager", "taskmanager", "supervisor"]
+Role = Literal["broker", "zookeeper", "jobmanager", "taskmanager", "supervisor"]
 
 SUPERVISOR = "supervisor"
+ZOOKEEPER = "zookeeper"
 JOBMANAGER = "jobmanager"
 
 # A process is named for its role, and by a number from 1 where there can be several.
 _ROLES: dict[str, Role] = {
     "kafka": "broker",
+    "zookeeper": "zookeeper",
     "jobmanager": "jobmanager",
     "taskmanager": "taskmanager",
     "supervisor": "supervisor",
@@ -51,17 +53,29 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class StackSpec:
-    """What the last ``up`` asked for, with every port chosen; ``flink_port`` is None without Flink."""
+    """What the last ``up`` asked for, with every port chosen.
+
+    ``flink_ports`` are those of the JobManagers' REST servers, none without Flink; ``zookeeper_port`` is None
+    without --ha.
+    """
 
     cluster_id: str
     slots: int
     kafka_ports: tuple[int, ...]
-    flink_port: int | None
+    flink_ports: tuple[int, ...]
+    zookeeper_port: int | None = None
     processes: tuple[ProcessSpec, ...] = ()
     version: int = VERSION
 
     def names(self, role: Role) -> tuple[str, ...]:
         return tuple(process.name for process in self.processes if process.role == role)
+
+    @property
+    def jobmanagers(self) -> dict[str, int]:
+        """The port of each JobManager's REST server by its name, which has a number where there are several."""
+        if len(self.flink_ports) == 1:
+            return {JOBMANAGER: self.flink_ports[0]}
+        return {f"{JOBMANAGER}-{number}": port for number, port in enumerate(self.flink_ports, start=1)}
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,8 @@ def load_stack(path: Path) -> StackSpec | None:
                 "stop that stack with the surecount that started it, or choose another --dir",
             )
         processes = tuple(ProcessSpec(**{**p, "argv": tuple(p["argv"])}) for p in found["processes"])
-        ports = tuple(found["kafka_ports"])
-        return StackSpec(**{**found, "processes": processes, "kafka_ports": ports})
+        ports = {name: tuple(found[name]) for name in ("kafka_ports", "flink_ports")}
+        return StackSpec(**{**found, **ports, "processes": processes})
     except (KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
 

@@ -1,4 +1,4 @@
-"""Kafka and Flink, or Kafka only, as processes of this machine, in one folder.
+"""Kafka and Flink, or Kafka only, as processes of this machine, in one folder; ZooKeeper too with ``ha``.
 
 A supervisor (:mod:`surecount.local.supervisor`) runs them; :class:`Stack` writes what it shall
 run, starts it, waits until all are in service, and stops it.
@@ -12,25 +12,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka, ports, processes
+from surecount.local import processes
+from surecount.local.flink import client_env
 from surecount.local.layout import PROJECT, Layout
+from surecount.local.prepare import Wanted, prepare
 from surecount.local.prerequisites import check_disk, check_prerequisites, find_java
 from surecount.local.processes import StackProcess
 from surecount.local.spec import (
     SUPERVISOR,
-    ProcessSpec,
     StackSpec,
     load_observed,
     load_stack,
     role_of,
-    save_stack,
 )
 from surecount.local.status import StackStatus, bootstrap_servers, flink_url, read_status, ready_names
 from surecount.waiting import wait_until
@@ -75,7 +73,8 @@ class Stack:
 
     @property
     def flink_url(self) -> str:
-        """The root of Flink's REST API, without a slash at its end."""
+        """The root of Flink's REST API, without a slash at its end; with ``ha`` those of all JobManagers, with
+        commas between."""
         url = flink_url(self._stack())
         if url is None:
             raise SurecountError(
@@ -87,7 +86,7 @@ class Stack:
     def flink_env(self) -> dict[str, str]:
         """The whole environment for running the wheel's ``bin/flink`` against this stack."""
         _ = self.flink_url  # an error where there is none
-        return flink.client_env(self._layout, find_java())
+        return client_env(self._layout, find_java())
 
     def status(self) -> StackStatus:
         """What runs, what does not, and whether all is well. Takes some 0.1–4 s."""
@@ -115,13 +114,16 @@ class Stack:
         kafka_port: int = 9092,
         flink_port: int = 8081,
         flink: bool = True,
+        ha: bool = False,
         flink_settings: Mapping[str, str] = MappingProxyType({}),
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
         """Start the stack and return once every process is in service.
 
-        Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it. Without
-        ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for nothing.
+        Port 0 takes any that is free; ``kafka_port`` is the first broker's, others follow it, and so with
+        ``flink_port``. Without ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for
+        nothing. With ``ha`` there are two JobManagers, of which one leads, and ZooKeeper; jobs that ran at
+        :meth:`down` go on at the next ``up`` with ``ha``, and are forgotten by one without.
         ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
         in the folder is used again. Raises :class:`StackRunsError` where a supervisor runs, and
@@ -129,6 +131,10 @@ class Stack:
         """
         started = time.monotonic()
         _check_counts(brokers, taskmanagers, slots)
+        if ha and not flink:
+            raise SurecountError("--ha with --no-flink: there is no JobManager to have two of", "leave one of them out")
+        jobmanagers = (2 if ha else 1) if flink else 0
+        wanted = Wanted(brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings)
         java = check_prerequisites()
         self._check_directory()
         try:
@@ -144,9 +150,7 @@ class Stack:
                 )
             processes.stop(self.directory)  # what an earlier supervisor left when it was killed
             try:
-                stack = self._prepare(
-                    java, brokers, taskmanagers, slots, kafka_port, flink_port if flink else None, flink_settings
-                )
+                stack = prepare(java, self._layout, wanted)
                 self._start_supervisor()
                 self._await_ready(stack, started, on_ready)
             except BaseException:  # Ctrl-C too: a failed up leaves nothing running
@@ -211,74 +215,6 @@ class Stack:
                     "wait for it to end",
                 ) from error
             yield
-
-    def _prepare(
-        self,
-        java: Path,
-        brokers: int,
-        taskmanagers: int,
-        slots: int,
-        kafka_port: int,
-        flink_port: int | None,
-        flink_settings: Mapping[str, str],
-    ) -> StackSpec:
-        """Choose ports, write all configuration, format new brokers, and write stack.json."""
-        layout = self._layout
-        taken: set[int] = set()
-        rest_port = None
-        if flink_port is not None:
-            rest_port = ports.claim(flink_port, "Flink's web UI and REST API", "--flink-port", taken)
-        broker_ports = [
-            ports.claim(kafka_port and kafka_port + i, f"broker kafka-{i + 1}", "--kafka-port", taken)
-            for i in range(brokers)
-        ]
-        nodes = [kafka.Node(i + 1, port, ports.pick(taken)) for i, port in enumerate(broker_ports)]
-        stack = StackSpec(self._cluster_id(brokers), slots, tuple(broker_ports), rest_port)
-        # From here on the folder is known to be a stack's.
-        save_stack(layout.stack_file, stack)
-        layout.state_file.unlink(missing_ok=True)
-        layout.logs.mkdir(exist_ok=True)
-        for node in nodes:
-            kafka.write_config(layout, node, nodes)
-            layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor() as pool:
-            formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]
-            running = [kafka.process(java, layout, node, brokers=brokers) for node in nodes]
-            if rest_port is not None:
-                own = flink.stack_settings(layout, rest_port=rest_port, rpc_port=ports.pick(taken), slots=slots)
-                _check_free(flink_settings, own)
-                running += self._prepare_flink(java, {**flink_settings, **own}, taskmanagers, pool)
-            for formatting in formats:
-                formatting.result()
-        stack = replace(stack, processes=tuple(running))
-        save_stack(layout.stack_file, stack)
-        return stack
-
-    def _prepare_flink(
-        self, java: Path, settings: Mapping[str, str], taskmanagers: int, pool: ThreadPoolExecutor
-    ) -> list[ProcessSpec]:
-        layout = self._layout
-        for folder in (layout.checkpoints, layout.savepoints):
-            folder.mkdir(exist_ok=True)
-        flink.write_conf(layout, settings)
-        jm_resources = pool.submit(flink.derive_resources, java, layout, "JM")
-        tm_resources = pool.submit(flink.derive_resources, java, layout, "TM")
-        return [
-            flink.jobmanager(java, layout, jm_resources.result()),
-            *(flink.taskmanager(java, layout, number, tm_resources.result()) for number in range(1, taskmanagers + 1)),
-        ]
-
-    def _cluster_id(self, brokers: int) -> str:
-        """The id of the cluster whose data is in the folder, or a new one."""
-        formatted = sorted(self.directory.glob("kafka-*/formatted"))
-        if not formatted:
-            return kafka.new_cluster_id()
-        if len(formatted) != brokers:
-            raise SurecountError(
-                f"{self.directory} holds the data of a Kafka cluster with {len(formatted)} broker(s)",
-                f"start it with --brokers {len(formatted)}, or remove the data with `surecount down --purge`",
-            )
-        return formatted[0].read_text(encoding="utf-8").strip()
 
     def _start_supervisor(self) -> None:
         with self._layout.output(SUPERVISOR).open("wb") as output:
@@ -346,11 +282,6 @@ def _check_counts(brokers: int, taskmanagers: int, slots: int) -> None:
         raise SurecountError(f"--taskmanagers is {taskmanagers}", "give 0 to 16")
     if not 1 <= slots <= 64:
         raise SurecountError(f"--slots is {slots}", "give 1 to 64")
-
-
-def _check_free(settings: Mapping[str, str], own: Mapping[str, str]) -> None:
-    if taken := sorted(set(settings) & set(own)):
-        raise SurecountError(f"--set {taken[0]}: `surecount up` sets that itself, to {own[taken[0]]}", "leave it out")
 
 
 def _last_lines(file: Path) -> list[str]:

@@ -10,13 +10,13 @@ from typing import Literal
 
 import psutil
 
-from surecount.local import flink, kafka, processes
+from surecount.local import flink, kafka, processes, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.ports import HOST
 from surecount.local.processes import StackProcess
 from surecount.local.spec import (
-    JOBMANAGER,
     SUPERVISOR,
+    ZOOKEEPER,
     Observed,
     Role,
     StackSpec,
@@ -44,13 +44,15 @@ class ProcessStatus:
 @dataclass(frozen=True)
 class StackStatus:
     """``running``: some process of the stack lives. ``ok``: all do, Kafka and, where the stack has it,
-    Flink answer with all of their members; else ``problems`` says, a line each, what is wrong."""
+    Flink answer with all of their members; else ``problems`` says, a line each, what is wrong.
+    ``leader`` is the JobManager that leads, where there are several and one does."""
 
     directory: str
     running: bool
     ok: bool
     bootstrap_servers: str | None
     flink_url: str | None
+    leader: str | None
     processes: tuple[ProcessStatus, ...]
     problems: tuple[str, ...]
 
@@ -60,23 +62,39 @@ def bootstrap_servers(stack: StackSpec) -> str:
 
 
 def flink_url(stack: StackSpec) -> str | None:
-    """The root of Flink's REST API; None where the stack has no Flink."""
-    return None if stack.flink_port is None else f"http://{HOST}:{stack.flink_port}"
+    """The root of Flink's REST API, of each JobManager with a comma between; None where the stack has no Flink."""
+    return ",".join(f"http://{HOST}:{port}" for port in stack.flink_ports) or None
 
 
 def ready_names(stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
-    """The names of the processes that are in service: brokers and a JobManager that answer,
+    """The names of the processes that are in service: brokers, ZooKeeper and JobManagers that answer,
     TaskManagers that are registered."""
     names = {
         f"kafka-{number}"
         for number, port in enumerate(stack.kafka_ports, start=1)
         if kafka.in_service(number, port, timeout_s)
     }
-    url = flink_url(stack)
-    registered = flink.registered_taskmanagers(url, timeout_s) if url else None
-    if registered is not None:
-        names |= {JOBMANAGER, *registered}
+    if stack.zookeeper_port is not None and zookeeper.in_service(stack.zookeeper_port, timeout_s):
+        names.add(ZOOKEEPER)
+    for name, port in stack.jobmanagers.items():
+        registered = flink.registered_taskmanagers(f"http://{HOST}:{port}", timeout_s)
+        if registered is not None:
+            names |= {name, *registered}
     return names
+
+
+def find_leader(stack: StackSpec, found: Sequence[StackProcess]) -> str | None:
+    """The name of the JobManager that leads; None where there is only one, or where none of them does."""
+    port = zookeeper.leaders_port(stack.zookeeper_port) if stack.zookeeper_port is not None else None
+    jobmanagers = [p for p in found if p.main and p.name in stack.jobmanagers]
+    return next((p.name for p in jobmanagers if port in _ports(p.process)), None)
+
+
+def _ports(process: psutil.Process) -> set[int]:
+    try:
+        return {connection.laddr.port for connection in process.net_connections(kind="tcp")}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def read_status(layout: Layout) -> StackStatus:
@@ -85,18 +103,20 @@ def read_status(layout: Layout) -> StackStatus:
     found = processes.find(layout.root)
     if stack is None:
         problem = f"there is no stack in {layout.root}"
-        return StackStatus(str(layout.root), bool(found), False, None, None, (), (problem,))
+        return StackStatus(str(layout.root), bool(found), False, None, None, None, (), (problem,))
     observed = load_observed(layout.state_file)
     names = [SUPERVISOR, *(process.name for process in stack.processes)]
     supervised = any(p.name == SUPERVISOR for p in found)
     statuses = tuple(_process_status(name, found, observed, supervised) for name in names)
-    problems = _problems(stack, statuses) if found else ("the stack is stopped",)
+    leader = find_leader(stack, found)
+    problems = _problems(stack, statuses, leader) if found else ("the stack is stopped",)
     return StackStatus(
         directory=str(layout.root),
         running=bool(found),
         ok=not problems,
         bootstrap_servers=bootstrap_servers(stack),
         flink_url=flink_url(stack),
+        leader=leader,
         processes=statuses,
         problems=problems,
     )
@@ -135,11 +155,13 @@ def _rss_bytes(process: psutil.Process) -> int:
         return 0
 
 
-def _problems(stack: StackSpec, statuses: Sequence[ProcessStatus]) -> tuple[str, ...]:
+def _problems(stack: StackSpec, statuses: Sequence[ProcessStatus], leader: str | None) -> tuple[str, ...]:
     problems = [f"{status.name} is {status.state}" for status in statuses if status.state != "running"]
     if any(status.name == SUPERVISOR and status.state != "running" for status in statuses):
         problems.append("without its supervisor nothing restarts what dies: `surecount up` starts anew")
     running = {status.name for status in statuses if status.state == "running"}
     silent = running - {SUPERVISOR} - ready_names(stack)
     problems += [f"{name} runs but is not in service" for name in sorted(silent)]
+    if stack.zookeeper_port is not None and leader is None:
+        problems.append("no JobManager leads: while that is so, no job goes on")
     return tuple(problems)

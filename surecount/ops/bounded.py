@@ -19,7 +19,8 @@ def wait_until_running(flink: Flink, job_id: str) -> float:
     def running() -> bool:
         if flink.state(job_id) in ("FAILED", "RESTARTING", "FAILING"):
             raise SurecountError(f"the job fails: {flink.cause(job_id)}", exit_code=1)
-        return all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in flink.vertices(job_id))
+        vertices = flink.vertices(job_id)
+        return bool(vertices) and all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices)
 
     wait_until(running, _START_TIMEOUT_S, "every operator of the job to run", poll_s=0.3)
     return time.monotonic() - began
@@ -37,5 +38,6 @@ def wait_for_end(flink: Flink, job_id: str, on_progress: Callable[[int], None]) 
             return time.monotonic() - began
         if state in ("FAILED", "CANCELED"):
             raise SurecountError(f"the job is {state}: {flink.cause(job_id)}", exit_code=1)
-        on_progress(int(flink.vertices(job_id)[0]["metrics"]["read-records"]))
+        # There are none while another JobManager takes the job over.
+        on_progress(sum(int(vertex["metrics"]["read-records"]) for vertex in flink.vertices(job_id)[:1]))
         time.sleep(0.5)

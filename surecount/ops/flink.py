@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -13,8 +14,16 @@ from surecount.ops.storage import uri_of
 from surecount.waiting import wait_until
 
 _TIMEOUT_S = 10.0
+# A JobManager that was killed leads until its session with ZooKeeper ends, 10 s; then the other one takes over.
+_ELECTION_S = 30.0
+_POLL_S = 0.5
 _NOT_FOUND = 404
-RUNNING_STATES = ("INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "CANCELLING", "RECONCILING")
+_SERVER_ERROR = 500
+# SUSPENDED is a job that another JobManager is about to take over.
+RUNNING_STATES = (
+    *("INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "CANCELLING", "RECONCILING"),
+    "SUSPENDED",
+)
 
 
 class NotThereError(SurecountError):
@@ -31,6 +40,15 @@ class Job:
     started_ms: int
 
 
+def _request(
+    method: str, url: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False
+) -> requests.Response | requests.RequestException:
+    try:
+        return requests.request(method, url + path, json=body, timeout=_TIMEOUT_S, stream=stream)
+    except requests.RequestException as error:
+        return error
+
+
 def innermost(trace: str) -> str:
     """The innermost cause in a stack trace of Java's, or nothing."""
     lines = [line.strip() for line in trace.splitlines()]
@@ -39,31 +57,55 @@ def innermost(trace: str) -> str:
 
 
 class Flink:
-    """A cluster behind the root ``url`` of its REST API."""
+    """A cluster behind the root ``url`` of its REST API, or those of all its JobManagers with commas between.
+
+    ``url`` is that of one JobManager then, which answered last. It need not be the one that leads: a standby
+    passes on what it is asked.
+    """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self._urls = [part.strip().rstrip("/") for part in url.split(",")]
+        self.url = self._urls[0]
 
     def get(self, path: str) -> Any:
         """The JSON at a path; raises SurecountError where Flink is away or refuses."""
         return self._call("GET", path)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        response = self._request(method, path, json=body)
+        response = self._request(method, path, body)
         return response.json() if response.content else None
 
-    def _request(self, method: str, path: str, **how: Any) -> requests.Response:
-        try:
-            response = requests.request(method, self.url + path, timeout=_TIMEOUT_S, **how)
-        except requests.RequestException as error:
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False
+    ) -> requests.Response:
+        if method != "GET" and len(self._urls) > 1:
+            self._get("/overview")  # what changes something is sent once only, to one that has just answered
+        response = self._get(path, stream=stream) if method == "GET" else _request(method, self.url, path, body)
+        if isinstance(response, requests.RequestException):
             raise SurecountError(
-                f"no Flink answers at {self.url}: {type(error).__name__}",
+                f"no Flink answers at {', '.join(self._urls)}: {type(response).__name__}",
                 "`surecount up` starts one here; --flink URL names another",
-            ) from error
+            ) from response
         if not response.ok:
             refused = NotThereError if response.status_code == _NOT_FOUND else SurecountError
             raise refused(f"{method} {path} at {self.url}: {response.status_code} {response.text[:300]}")
         return response
+
+    def _get(self, path: str, *, stream: bool = False) -> requests.Response | requests.RequestException:
+        """The answer of the first JobManager that is able to give one. Where there are several, they get time to
+        find a new leader."""
+        deadline = time.monotonic() + _ELECTION_S
+        while True:
+            answers = []
+            for url in sorted(self._urls, key=lambda url: url != self.url):
+                answers.append(answer := _request("GET", url, path, stream=stream))
+                if isinstance(answer, requests.Response) and answer.status_code < _SERVER_ERROR:
+                    self.url = url
+                    return answer
+            unreachable = all(isinstance(answer, requests.RequestException) for answer in answers)
+            if len(self._urls) == 1 or unreachable or time.monotonic() >= deadline:
+                return answers[0]
+            time.sleep(_POLL_S)
 
     def jobs(self) -> list[Job]:
         """All jobs that the cluster remembers, the newest first."""

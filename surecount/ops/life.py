@@ -120,6 +120,7 @@ class Life:
     def _savepoint(self, job: str, running: Job, *, stop: bool) -> str:
         name = job_name(self._pipeline, job)
         self._on_step(f"{'stopping' if stop else 'taking a savepoint of'} {name}")
+        wait_until_running(self._flink, running.id)  # while another JobManager takes it over, Flink refuses
         timeout_s = self._pipeline.checkpoint.timeout / 1000 + 10
         with _told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
             return self._flink.savepoint(running.id, timeout_s, stop=stop)

@@ -88,8 +88,25 @@ def test_flink_conf_has_one_flat_setting_a_line_and_none_of_a_place(tmp_path: Pa
     keys = [line.partition(":")[0] for line in lines]
     assert all(re.fullmatch(r"[a-zA-Z0-9.-]+: \S.*", line) for line in lines)
     assert len(set(keys)) == len(keys)
-    own = flink.stack_settings(Layout(tmp_path), rest_port=1, rpc_port=2, slots=1)
-    assert not set(own) & set(keys)
+    layout = Layout(tmp_path)
+    own = [
+        flink.stack_settings(layout, slots=1),
+        flink.addresses(rest_port=1, rpc_port=2),
+        flink.ha_settings(layout, zookeeper_port=3),
+    ]
+    assert not {key for settings in own for key in settings} & set(keys)
+
+
+def test_an_outage_of_zookeeper_within_a_session_fails_no_write() -> None:
+    """What a JobManager writes to ZooKeeper is tried again for at least as long as its session may last."""
+
+    def of_client(key: str) -> str:
+        return flink.conf_value(CONF, f"high-availability.zookeeper.client.{key}")
+
+    assert of_client("session-timeout") == "10 s" == flink.conf_value(CONF, "heartbeat.timeout")
+    assert of_client("tolerate-suspended-connections") == "true"
+    assert of_client("retry-wait") == "400 ms"  # the shortest that an attempt waits
+    assert int(of_client("max-retry-attempts")) * 0.4 >= 10
 
 
 def test_a_job_gives_up_restarting_after_a_transaction_could_have_been_aborted() -> None:
@@ -103,14 +120,19 @@ def test_a_job_gives_up_restarting_after_a_transaction_could_have_been_aborted()
 
 def test_what_shall_run_is_read_back_as_written(tmp_path: Path) -> None:
     process = ProcessSpec("kafka-1", ("java", "-x"), {"A": "b"}, "out", "scratch")
-    stack = StackSpec("id", 2, (9092,), 8081, (process,))
+    stack = StackSpec("id", 2, (9092,), (8081, 8082), 2181, (process,))
     save_stack(tmp_path / "stack.json", stack)
     assert load_stack(tmp_path / "stack.json") == stack
     assert stack.names("broker") == ("kafka-1",)
 
 
+def test_one_jobmanager_needs_no_number() -> None:
+    assert StackSpec("id", 2, (), (8081,)).jobmanagers == {"jobmanager": 8081}
+    assert StackSpec("id", 2, (), (8081, 8082)).jobmanagers == {"jobmanager-1": 8081, "jobmanager-2": 8082}
+
+
 def test_a_stack_without_flink_is_read_back_and_says_so(tmp_path: Path) -> None:
-    spec = StackSpec("id", 2, (9092,), None)
+    spec = StackSpec("id", 2, (9092,), ())
     save_stack(tmp_path / "stack.json", spec)
     assert load_stack(tmp_path / "stack.json") == spec
     stack = Stack(tmp_path)
@@ -133,7 +155,7 @@ def test_there_may_be_nothing_written(tmp_path: Path) -> None:
     assert load_observed(tmp_path / "state.json") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 99}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 2}', '{"version": 99}'])
 def test_a_file_that_is_not_understood_says_so(tmp_path: Path, text: str) -> None:
     file = tmp_path / "stack.json"
     file.write_text(text, encoding="utf-8")
@@ -143,7 +165,13 @@ def test_a_file_that_is_not_understood_says_so(tmp_path: Path, text: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "role"),
-    [("kafka-3", "broker"), ("jobmanager", "jobmanager"), ("taskmanager-12", "taskmanager")],
+    [
+        ("kafka-3", "broker"),
+        ("zookeeper", "zookeeper"),
+        ("jobmanager", "jobmanager"),
+        ("jobmanager-2", "jobmanager"),
+        ("taskmanager-12", "taskmanager"),
+    ],
 )
 def test_a_name_tells_the_role(name: str, role: str) -> None:
     assert role_of(name) == role

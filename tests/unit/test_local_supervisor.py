@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             ProcessSpec(name, ("sh", "-c", command), {}, str(layout.output(name)), str(layout.scratch(name)))
             for name, command in commands.items()
         )
-        save_stack(layout.stack_file, StackSpec("id", 1, (), None, specs))
+        save_stack(layout.stack_file, StackSpec("id", 1, (), (), processes=specs))
         stack._start_supervisor()
         wait_until(lambda: layout.state_file.exists(), 10, "the supervisor's first notes")
         return stack
@@ -80,13 +80,13 @@ def test_stopping_gives_every_process_the_chance_to_end_well(start: Start) -> No
     stack = start(
         {
             name: f"trap 'echo {name} >> order; exit' TERM; touch {name}.up; while :; do sleep 0.05; done"
-            for name in ("kafka-1", "jobmanager", "taskmanager-1")
+            for name in ("kafka-1", "zookeeper", "jobmanager-1", "taskmanager-1")
         }
     )
-    wait_until(lambda: len(list(stack.directory.glob("*.up"))) == 3, 10, "all traps")
-    assert stack.down() == ["supervisor", "taskmanager-1", "jobmanager", "kafka-1"]
+    wait_until(lambda: len(list(stack.directory.glob("*.up"))) == 4, 10, "all traps")
+    assert stack.down() == ["supervisor", "taskmanager-1", "jobmanager-1", "zookeeper", "kafka-1"]
     order = (stack.directory / "order").read_text(encoding="utf-8").split()
-    assert order == ["taskmanager-1", "jobmanager", "kafka-1"]
+    assert order == ["taskmanager-1", "jobmanager-1", "zookeeper", "kafka-1"]
 
 
 def test_without_flink_nobody_asks_for_it(start: Start) -> None:
