@@ -120,6 +120,29 @@ RECORD = st.fixed_dictionaries(
 STEP = st.lists(RECORD, max_size=8) | st.integers(0, 120)
 
 
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.lists(RECORD, max_size=8), st.booleans()), max_size=6), st.integers(0, 60))
+def test_windows_whose_timers_a_snapshot_lacks_close_after_it(steps: list[Any], watermark: int) -> None:
+    buckets = Buckets(SPEC)
+    kept: dict[int, set[int]] = defaultdict(set)
+    for records, timers_are_kept in steps:
+        before = {bucket: set(timers) for bucket, timers in buckets.timers.items()}
+        buckets.send([json.dumps(r).encode() for r in records])
+        for bucket, timers in buckets.timers.items():
+            kept[bucket] |= timers - before.get(bucket, set()) if timers_are_kept else set()
+    # A restore: state as it was, some timers, and no watermark.
+    buckets.timers = kept
+    buckets.advance(watermark)
+    # Each bucket is woken.
+    for bucket, store in buckets.stores.items():
+        buckets.timers[bucket] |= set(WindowLog(SPEC, store).open_timers())
+    buckets.advance(1_000)
+    records = [record for step, _ in steps for record in step]
+    assert totals(buckets.results) == model(records)
+    assert buckets.corrections == []
+    assert not any(buckets.stores.values())
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=12))
 def test_results_and_corrections_are_the_model_and_nothing_fires_twice(steps: list[Any]) -> None:
