@@ -90,7 +90,7 @@ class Topics(Model):
 class Sink(Model):
     """How the outputs are written."""
 
-    transaction_timeout: duration("1 min", "7 d") = 900_000  # type: ignore[valid-type]
+    transaction_timeout: duration("10 s", "7 d") = 900_000  # type: ignore[valid-type]
 
 
 class Performance(Model):

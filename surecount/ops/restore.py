@@ -11,6 +11,7 @@ from surecount.ops.ledger import Run
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Folders, Place, Snapshot, latest, maker, read
 from surecount.ops.storage import uri_of
+from surecount.ops.transactions import transactions
 
 LATEST = "latest"
 
@@ -51,7 +52,11 @@ def find(
         raise _gone(path, "or it was never complete")
     if chosen is None:
         return None
-    check_restore(pipeline, job, chosen, newest, _held(pipeline, job), parallelism, accepted, runs, bounded=bounded)
+    told = []
+    if chosen.committables and chosen.run.stopped_with != chosen.path:
+        told = transactions(pipeline.kafka, environment, [pipeline.transactional_id_prefix(job, "")])
+    held = _held(pipeline, job)
+    check_restore(pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, bounded=bounded)
     return chosen
 
 

@@ -12,6 +12,7 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.ledger import Run
 from surecount.ops.snapshots import Place, Snapshot, lineage
+from surecount.ops.transactions import Transaction
 from udfs.spec import Field
 
 ACCEPTABLE = {
@@ -20,7 +21,10 @@ ACCEPTABLE = {
     "records_gone": "the missing records are never counted",
     "topic_made_anew": "the partition is read from its earliest record",
     "unchecked": "records that are deleted are never counted",
+    "transactions_gone": "what they held is missing from the outputs",
 }
+
+_ABORTED = ("PrepareAbort", "CompleteAbort")
 
 # The kinds of topics that a job always writes, but for relays.
 _OUTPUTS = {"ingest": ("clean", "rejects"), "aggregate": ("results", "corrections", "rejects")}
@@ -49,19 +53,22 @@ def check_restore(
     parallelism: int,
     accepted: Collection[str] = (),
     runs: Sequence[Run] = (),
+    transactions: Sequence[Transaction] = (),
     *,
     bounded: bool = False,
 ) -> None:
     """Raise SurecountError with every refusal that is not among the ``accepted`` codes.
 
     ``newest`` is the snapshot to go on from; ``held`` are the first and the next offset of each partition that the
-    job reads now; None where its cluster does not answer. ``runs`` are all of the job.
+    job reads now; None where its cluster does not answer. ``runs`` are all of the job;
+    ``transactions`` are what the brokers tell of its transactional ids, where it was not stopped with the snapshot.
     """
     refusals = [
         *_order(snapshot, newest),
         *(_unchecked(pipeline, job) if held is None else _offsets(snapshot, held)),
         *_parallelism(pipeline, snapshot, parallelism),
         *_bounds(snapshot, bounded=bounded),
+        *_transactions(snapshot, transactions),
         *refused_changes(snapshot.run.pipeline(), pipeline, job),
         *names_again(pipeline, job, snapshot.run, runs),
     ]
@@ -131,6 +138,29 @@ def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Itera
                 "was made anew, or lost records",
                 "give the pipeline another name, so that it starts from nothing, or restore the topic",
             )
+
+
+def _transactions(snapshot: Snapshot, transactions: Sequence[Transaction]) -> Iterator[Refusal]:
+    """Each transaction that the snapshot is to commit is open still, or was committed."""
+    if snapshot.run.stopped_with == snapshot.path:
+        return  # the job ended only when it had committed them
+    told = {transaction.id: transaction for transaction in transactions}
+    gone = []
+    for transactional_id, producer_id, epoch in snapshot.committables:
+        now = told.get(transactional_id)
+        if now is None or now.producer_id != producer_id:
+            gone.append(f"{transactional_id}: the brokers know it no more")
+        # An abort takes the epoch on by one. Once it is further, the id was used again: only after a commit.
+        elif now.state in _ABORTED and now.epoch == epoch + 1:
+            gone.append(f"{transactional_id}: aborted")
+    if gone:
+        more = f", and {len(gone) - 1} more" if len(gone) > 1 else ""
+        yield Refusal(
+            "transactions_gone",
+            f"it is to commit transactions that have outlived sink.transaction_timeout: {gone[0]}{more}",
+            "there is no way to bring them back; `surecount audit` names what is missing. Next time start within "
+            "that time, or raise it",
+        )
 
 
 def _parallelism(pipeline: Pipeline, snapshot: Snapshot, parallelism: int) -> Iterator[Refusal]:

@@ -14,6 +14,7 @@ from surecount.errors import SurecountError
 from surecount.ops.ledger import Run, config_of
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Place, Snapshot, latest, maker
+from surecount.ops.transactions import Transaction
 
 CONTENT: dict[str, Any] = {
     "name": "shop",
@@ -94,6 +95,42 @@ def test_the_newest_is_taken() -> None:
 )
 def test_another_is_refused(snapshot: Snapshot, code: str) -> None:
     assert codes(snapshot) == {code}
+
+
+COMMITTABLE = ("p.results-0-1", 40, 5)
+PENDING = replace(NEWEST, committables=(COMMITTABLE,))
+
+
+def told(state: str, epoch: int, producer_id: int = 40, name: str = COMMITTABLE[0]) -> list[Transaction]:
+    return [Transaction(name, state, producer_id, epoch, None, 900_000, ())]
+
+
+@pytest.mark.parametrize(
+    ("transactions", "gone"),
+    [
+        (told("Ongoing", 5), False),  # to be committed
+        (told("CompleteCommit", 6), False),
+        (told("CompleteCommit", 5), False),  # by a client that takes no epoch on
+        (told("Ongoing", 6), False),  # committed, and used again
+        (told("CompleteAbort", 7), False),  # the same, and that one was aborted
+        (told("CompleteAbort", 6), True),
+        (told("PrepareAbort", 6), True),
+        (told("Ongoing", 0, producer_id=41), True),
+        (told("Ongoing", 5, name="p.results-0-2"), True),
+        ([], True),
+    ],
+)
+def test_transactions_that_are_gone_are_a_loss(transactions: list[Transaction], gone: bool) -> None:
+    def check(snapshot: Snapshot, accepted: tuple[str, ...] = ()) -> None:
+        check_restore(pipeline(), "aggregate", snapshot, snapshot, HELD, 1, accepted, [RUN], transactions)
+
+    if gone:
+        with pytest.raises(SurecountError, match=r"outlived sink\.transaction_timeout: p\.results-0-1"):
+            check(PENDING)
+    else:
+        check(PENDING)
+    check(PENDING, ("transactions_gone",))
+    check(replace(PENDING, run=replace(RUN, stopped_with=PENDING.path)))
 
 
 def test_a_run_without_end_does_not_become_one_with_an_end() -> None:
