@@ -167,7 +167,22 @@ _numbers = count()
 
 
 @pytest.fixture
-def make(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def no_jobs_left(stack: Stack) -> Iterator[None]:
+    """Cancels the test's jobs in the end."""
+    yield
+    flink = Flink(stack.flink_url)
+    for job in flink.jobs():
+        if job.state in RUNNING_STATES:
+            flink.cancel(job.id)
+
+    def ended() -> bool:
+        return not [job for job in flink.jobs() if job.state in RUNNING_STATES]
+
+    wait_until(ended, 60, "the test's jobs to be cancelled, so that their slots are free")
+
+
+@pytest.fixture
+def make(stack: Stack, tmp_path: Path, no_jobs_left: None) -> Callable[..., Running]:  # noqa: ARG001
     """Make a pipeline from TOML text without name and [kafka]; its source topics get ``partitions``."""
 
     def build(toml: str, *, partitions: int = 2, sources: list[str] | None = None) -> Running:
@@ -184,13 +199,4 @@ def make(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Running]]:
             topics.ensure_outputs(pipeline)
         return Running(pipeline, file, stack)
 
-    yield build
-    flink = Flink(stack.flink_url)
-    for job in flink.jobs():
-        if job.state in RUNNING_STATES:
-            flink.cancel(job.id)
-
-    def ended() -> bool:
-        return not [job for job in flink.jobs() if job.state in RUNNING_STATES]
-
-    wait_until(ended, 60, "the test's jobs to be cancelled, so that their slots are free")
+    return build
