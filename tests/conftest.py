@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tomllib
@@ -63,7 +64,9 @@ def started(stack: Stack, request: pytest.FixtureRequest, **options: Any) -> Ite
         yield
     finally:
         if request.session.stash.get(_FAILED, False):
-            shutil.copytree(stack.logs_dir, KEPT_LOGS, dirs_exist_ok=True)
+            # Two run at once, each with stacks of its own.
+            kept = KEPT_LOGS / f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-{stack.directory.name}"
+            shutil.copytree(stack.logs_dir, kept, dirs_exist_ok=True)
         stack.down(purge=True)
 
 
