@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,9 +154,10 @@ def test_status_fails_on_commits_that_failed_and_on_restarts(make: Callable[...,
     assert f"problem: {lost[0]}" in command(run, "status", expect=1)
 
     os.kill(run.stack.taskmanagers()["taskmanager-1"], signal.SIGKILL)
-    restarted = f"{run.pipeline.name}.aggregate restarted "  # once, or again until the TaskManager is back
-    wait_until(lambda: restarted in "\n".join(problems()), 60, "the restart", seen=problems)
+    # Once, or again until the TaskManager is back.
+    restarted = re.compile(rf"{run.pipeline.name}\.aggregate restarted [1-9]\d* time\(s\), the last ")
+    wait_until(lambda: restarted.search("\n".join(problems())), 60, "the restart", seen=problems)
     wait_until(lambda: run.stack.status().ok, 60, "the stack to be whole again", seen=run.stack.status)
     said = json.loads(command(run, "status", "--json", expect=1))
-    (shown,) = [problem for problem in said["problems"] if restarted in problem]
+    (shown,) = [problem for problem in said["problems"] if restarted.match(problem)]
     assert "ago: " in shown  # the JVM's own cause
