@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pathway, Pipeline
@@ -290,3 +290,30 @@ def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[
     low = admin.offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     high = admin.offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     return {place: (low[place], high[place]) for place in low}
+
+
+def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The offsets that a group has committed, of those partitions of which it has.
+
+    Asked by a consumer that joins no group: the admin client crashes while a group's coordinator is not ready, as it is
+    where no group has committed yet (https://github.com/confluentinc/librdkafka/issues/5040).
+    """
+    wanted = [TopicPartition(*place) for place in places]
+    config = {**client_config(kafka), "group.id": group, "enable.auto.commit": False}
+    consumer = Consumer(config, logger=log)
+    failure: list[str] = []
+
+    def ask() -> list[TopicPartition]:
+        try:
+            return consumer.committed(wanted, timeout=TIMEOUT_S)
+        except KafkaException as error:
+            failure[:] = [reason(error)]
+            return []
+
+    try:
+        found = wait_until(ask, TIMEOUT_S, f"the offsets of group {group!r}", seen=lambda: failure[-1])
+    finally:
+        consumer.close()
+    if refused := next((place.error for place in found if place.error is not None), None):
+        raise SurecountError(f"the offsets of group {group!r} can't be read: {refused.str()}")
+    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -23,6 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from surecount.audit.pacing import Place
 from surecount.audit.reader import NoAnswerError, TopicReader, client_config
 from surecount.errors import SurecountError
+from surecount.topics import committed
 from surecount.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -234,13 +234,10 @@ class _Topics:
 
     def committed(self, group: str) -> Offsets:
         """How far a group has read, as far as it has said."""
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in self._places])
         try:
-            futures = self._admin.list_consumer_group_offsets([request], request_timeout=_REQUEST_S)
-            answer = futures[group].result()
-        except KafkaException as error:
-            raise self._failed(f"the offsets of group {group}", error) from error
-        return {(p.topic, p.partition): p.offset for p in answer.topic_partitions if p.offset >= 0}
+            return committed(self._kafka, group, self._places)
+        except SurecountError as error:
+            raise NoAnswerError(f"Kafka at {self._kafka.bootstrap_servers}: {error.message}") from error
 
     def _list(self, which: OffsetSpec, isolation: IsolationLevel) -> dict[Place, int]:
         request = {TopicPartition(*place): which for place in self._places}

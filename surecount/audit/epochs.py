@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from surecount.audit.pacing import Place, Run
@@ -37,11 +37,15 @@ class Epochs:
 
     def split(self, run: Run) -> Iterator[tuple[int, Run]]:
         """The parts of a run that were read in one epoch each."""
-        if len(self._epochs) == 1:
-            yield 0, run
-            return
-        for number, messages in groupby(run.messages, lambda message: self.at(run.place, offset_of(message))):
-            yield number, Run(run.place, list(messages))
+        first = 0
+        for number in range(self.at(run.place, offset_of(run.messages[0])), len(self._epochs)):
+            end = len(run.messages)
+            if number + 1 < len(self._epochs):
+                begin = self._epochs[number + 1].begin.get(run.place, 0)
+                end = bisect_left(run.messages, begin, lo=first, key=offset_of)
+            if end > first:
+                yield number, Run(run.place, run.messages[first:end])
+            first = end
 
 
 class Plans:

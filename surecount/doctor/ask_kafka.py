@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from surecount import topics
@@ -18,7 +18,6 @@ from surecount.errors import SurecountError
 from surecount.ops.snapshots import Place
 from surecount.ops.transactions import ask
 from surecount.topic_rules import Topic, output_names
-from surecount.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -103,31 +102,8 @@ def committed(
     """The offsets of topics that a group has committed."""
     if isinstance(facts, Unseen):
         return facts
-    places = [TopicPartition(topic, number) for topic, number in facts.copies if topic in names]
-    return tried(lambda: _committed(kafka, group, places)) if places else {}
-
-
-def _committed(kafka: Kafka, group: str, places: list[TopicPartition]) -> dict[Place, int]:
-    # A consumer that joins no group: the admin client dies of a coordinator that is not ready, as one is where no group
-    # has committed yet (https://github.com/confluentinc/librdkafka/issues/5040).
-    config = {**topics.client_config(kafka), "group.id": group, "enable.auto.commit": False}
-    consumer = Consumer(config, logger=topics.log)
-    failure: list[str] = []
-
-    def ask() -> list[TopicPartition]:
-        try:
-            return consumer.committed(places, timeout=topics.TIMEOUT_S)
-        except KafkaException as error:
-            failure[:] = [topics.reason(error)]
-            return []
-
-    try:
-        found = wait_until(ask, topics.TIMEOUT_S, f"the offsets of group {group!r}", seen=lambda: failure[-1])
-    finally:
-        consumer.close()
-    if refused := next((place.error for place in found if place.error is not None), None):
-        raise SurecountError(f"the offsets of group {group!r} can't be read: {refused.str()}")
-    return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+    places = [place for place in facts.copies if place[0] in names]
+    return tried(lambda: topics.committed(kafka, group, places)) if places else {}
 
 
 def with_transactions(kafka: Kafka, environment: Mapping[str, str], facts: KafkaFacts) -> KafkaFacts:

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 import requests
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from surecount import config, topics
@@ -100,22 +100,12 @@ def send(run: Running, number: int, at_ms: int) -> None:
 
 def read_up_to(run: Running, offset: int) -> None:
     """Wait until a checkpoint has taken what is before ``offset`` in partition 0; the source commits that."""
-    group = run.pipeline.group_id("aggregate")
-    consumer = Consumer({**topics.client_config(run.pipeline.kafka), "group.id": group, "enable.auto.commit": False})
-    place = TopicPartition(f"{run.pipeline.name}.in", 0)
-    seen: list[object] = [None]
+    group, place = run.pipeline.group_id("aggregate"), (f"{run.pipeline.name}.in", 0)
 
-    def taken() -> bool:
-        try:
-            seen[0] = consumer.committed([place], timeout=10)[0].offset
-        except KafkaException as error:  # of a coordinator that is not ready yet
-            seen[0] = error
-        return isinstance(seen[0], int) and seen[0] >= offset
+    def taken() -> int:
+        return topics.committed(run.pipeline.kafka, group, [place]).get(place, 0)
 
-    try:
-        wait_until(taken, 60, f"a checkpoint at offset {offset}", seen=lambda: seen[0])
-    finally:
-        consumer.close()
+    wait_until(lambda: taken() >= offset, 60, f"a checkpoint at offset {offset}", seen=taken)
 
 
 def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -> None:
