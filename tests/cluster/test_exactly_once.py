@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from surecount.audit import audit
-from surecount.generate import Options, Summary, generate
+from surecount.generate import Options, generate
 from surecount.waiting import wait_until
 from tests.conftest import Running
 
@@ -44,18 +44,7 @@ def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -
         events=RATE * SECONDS, keys=100, rate=RATE, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7
     )
     print(f"seed {options.seed}")
-    failures: list[BaseException] = []
-    sent: list[Summary] = []
-
-    def feed() -> None:
-        try:
-            sent.append(generate(run.pipeline, options))
-        except BaseException as error:
-            failures.append(error)
-            raise
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
+    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
 
     def checkpoints() -> int:
         return int(run.flink.checkpoints(job)["counts"]["completed"])
@@ -81,13 +70,12 @@ def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -
     before = checkpoints()
     kill(run.stack.processes()["kafka-1"], "the only broker")
     wait_until(lambda: checkpoints() > before + 1, 120, "checkpoints after the broker's kill", seen=checkpoints)
-    feeder.join()
-    assert not failures
+    sent = feeding.result()
 
     report = audit(run.pipeline)
     print(report.summary())
     assert report.balanced, report.summary()
     books = report.books[0]
-    assert books.records_in == sent[0].records
-    assert books.rejected == sum(sent[0].bad.values())
+    assert books.records_in == sent.records
+    assert books.rejected == sum(sent.bad.values())
     assert books.results > options.events / 2

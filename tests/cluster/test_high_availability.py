@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from surecount.audit import audit
 from surecount.errors import SurecountError
-from surecount.generate import Options, Summary, generate
+from surecount.generate import Options, generate
 from surecount.local import processes, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.spec import load_stack
@@ -79,9 +79,7 @@ def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(make: Callable[
     job = run.submit()
     options = Options(events=RATE * SECONDS, keys=50, rate=RATE, late=0.01, bad=0.005, disorder_ms=1000, seed=11)
     print(f"seed {options.seed}")
-    sent: list[Summary] = []
-    feeder = threading.Thread(target=lambda: sent.append(generate(run.pipeline, options)), daemon=True)
-    feeder.start()
+    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
 
     def last_checkpoint() -> int:
         """Its number, which goes on from one JobManager to the next; 0 while none is known."""
@@ -123,10 +121,9 @@ def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(make: Callable[
 
     life = Life(run.pipeline, run.file, run.flink, stack.flink_env())
     assert set(life.rescale(["aggregate"], 2)) == {"aggregate"}  # a savepoint, a stop, a start
-    feeder.join()
+    sent = feeding.result()
     report = audit(run.pipeline)
     print(report.summary())
     assert report.balanced, report.summary()
-    assert sent
-    assert report.books[0].records_in == sent[0].records
+    assert report.books[0].records_in == sent.records
     assert report.books[0].results > options.events / 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Thread
 
 import pytest
 import requests
@@ -51,18 +51,8 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(make: Calla
     run = make(PIPELINE)
     life = life_of(run)
     options = Options(events=45_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=3)
-    failures: list[BaseException] = []
-
-    def feed() -> None:
-        try:
-            generate(run.pipeline, options)
-        except BaseException as error:
-            failures.append(error)
-            raise
-
     life.start(JOBS)
-    feeder = Thread(target=feed, daemon=True)
-    feeder.start()
+    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
     saved = life.savepoint(JOBS)["aggregate"]
     crashed = life.rescale(JOBS, 2)["aggregate"]
     assert life.rescale(JOBS, 2) == {}  # it has that already
@@ -71,8 +61,7 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(make: Calla
     wait_until(lambda: run.flink.state(crashed) == "CANCELED", 60, "the job to end")
     went_on = life.start(JOBS)["aggregate"]
     assert life.start(JOBS) == {}  # it runs already
-    feeder.join()
-    assert not failures
+    feeding.result()
     report = audit(run.pipeline)
     assert report.balanced, report.summary()
     assert report.books[0].records_in >= options.events

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Thread
 
 import pytest
 
@@ -53,19 +53,9 @@ def upgrade_of(run: Running) -> Upgrade:
 def test_every_count_is_exact_through_upgrades_under_load(make: Callable[..., Running]) -> None:
     whole = make(SOURCE + A + B + C)
     options = Options(events=60_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=5)
-    failures: list[BaseException] = []
-
-    def feed() -> None:
-        try:
-            generate(whole.pipeline, options)
-        except BaseException as error:
-            failures.append(error)
-            raise
-
     run = changed(whole, lambda text: text.replace(C, ""))
     life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
-    feeder = Thread(target=feed, daemon=True)
-    feeder.start()
+    feeding = ThreadPoolExecutor(1).submit(generate, whole.pipeline, options)
     first = life.start(JOBS)["aggregate"]
     wait_until(lambda: run.flink.checkpoints(first)["counts"]["completed"] >= 2, 60, "checkpoints")
     assert upgrade_of(run).plans(JOBS)[0].changes == ()
@@ -95,8 +85,7 @@ def test_every_count_is_exact_through_upgrades_under_load(make: Callable[..., Ru
     assert runs[1].job_id == second
     assert (runs[3].config, runs[3].code_hash) == (runs[1].config, runs[1].code_hash)
 
-    feeder.join()
-    assert not failures
+    feeding.result()
     report = audit(run.pipeline, history=history(run.pipeline, run.flink))
     print(report.summary())
     assert report.balanced, report.summary()
