@@ -97,13 +97,19 @@ class Summary:
         return "\n".join(lines)
 
 
-def generate(pipeline: Pipeline, options: Options, on_progress: Callable[[int], None] | None = None) -> Summary:
+def generate(
+    pipeline: Pipeline,
+    options: Options,
+    on_progress: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
     """Create missing raw topics and send the events of ``options`` to them, the same on every pathway.
 
     ``on_progress`` gets the number of records of a pathway handed over so far, some dozens of times a second.
-    Ctrl-C ends the run early, with what was sent delivered. Raises SurecountError where the
-    pipeline or the options allow no answers, or a record was not delivered.
+    Ctrl-C, or ``stop`` once it is set, ends the run early, with what was sent delivered. Raises SurecountError where
+    the pipeline or the options allow no answers, or a record was not delivered.
     """
+    stop = stop or threading.Event()
     now_ms = time.time_ns() // 1_000_000
     pathways = _chosen(pipeline, options.pathway)
     run = plan(pipeline, options, now_ms)
@@ -117,9 +123,9 @@ def generate(pipeline: Pipeline, options: Options, on_progress: Callable[[int], 
     ways = _Pathways(pipeline, raw)
     batches = Batches(pipeline, layout, kinds, options.seed)
     began = time.monotonic()
-    with _interrupts() as interrupted:
+    with _interrupts_set(stop):
         for records in _paced(run, options, ways.poll):
-            if interrupted.is_set():
+            if stop.is_set():
                 break
             ways.send(batches.of(records))
             # Bad ones count by their kind's place in the table.
@@ -310,20 +316,19 @@ class _Sender:
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
+def _interrupts_set(stop: threading.Event) -> Iterator[None]:
     """Turns the first Ctrl-C into an event, so that counts stay right; the second one interrupts."""
-    seen = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield
         return
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if seen.is_set():
+        if stop.is_set():
             raise KeyboardInterrupt
-        seen.set()
+        stop.set()
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        yield seen
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

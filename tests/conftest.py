@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +22,7 @@ from hypothesis import settings
 
 from surecount import config, topics
 from surecount.config import Pipeline
+from surecount.generate import Options, Summary, generate
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_for_end, wait_until_running
 from surecount.ops.flink import RUNNING_STATES, Flink
@@ -27,6 +30,7 @@ from surecount.ops.submit import submit
 from surecount.waiting import WaitTimeoutError, wait_until
 
 KEPT_LOGS = Path("test-logs")
+_HOUR_S = 3_600
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("surecount", deadline=None)
@@ -164,6 +168,34 @@ def _keep_forever(pipeline: Pipeline) -> None:
     admin = AdminClient(topics.client_config(pipeline.kafka))
     for done in admin.incremental_alter_configs(resources).values():
         done.result(timeout=10)
+
+
+class Load:
+    """Events at a steady rate, from now until :meth:`end`: as long as the test takes, on any machine."""
+
+    def __init__(self, pipeline: Pipeline, options: Options) -> None:
+        print(f"seed {options.seed}")
+        self._stop = threading.Event()
+        self._sending = ThreadPoolExecutor(1).submit(generate, pipeline, options, None, self._stop)
+
+    def end(self) -> Summary:
+        """Stop; what was sent."""
+        self._stop.set()
+        return self._sending.result(60)
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., Load]]:
+    """Put a pipeline under load, with :class:`Options` but for the number of events."""
+    started: list[Load] = []
+
+    def start(pipeline: Pipeline, rate: int, **options: Any) -> Load:
+        started.append(Load(pipeline, Options(events=rate * _HOUR_S, rate=rate, **options)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
 
 
 _numbers = count()

@@ -91,7 +91,12 @@ def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wro
     foreign.flush(30)
     wait_until(lambda: completed(run, job) >= 2, 60, "two checkpoints")
 
-    rows = doctor(run, expect=0)
+    def all_known() -> dict[str, Any] | None:
+        # Workers tell their versions after their first records, and Flink that some seconds later.
+        rows = doctor(run, expect=0)
+        return rows if all(row["state"] != "unknown" for row in rows.values()) else None
+
+    rows = wait_until(all_known, 60, "all that the doctor looks at")
     assert {row["state"] for row in rows.values()} <= {"ok", "warn"}, rows
     assert {id for id, row in rows.items() if row["state"] == "warn"} <= {"last_stable_offset", "open_transactions"}
     held = told(rows["last_stable_offset"])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from surecount.audit import audit
-from surecount.generate import Options, generate
 from surecount.waiting import wait_until
-from tests.conftest import Running
+from tests.conftest import Load, Running
 
 PIPELINE = """
 [source]
@@ -34,17 +32,13 @@ window = "10 s"
 [checkpoint]
 interval = "2 s"
 """
-RATE, SECONDS = 5_000, 75
 
-
-def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -> None:
+def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running], load: Callable[..., Load]) -> None:
     run = make(PIPELINE)
     job = run.submit(parallelism=2)
-    options = Options(
-        events=RATE * SECONDS, keys=100, rate=RATE, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7
+    feeding = load(
+        run.pipeline, rate=5_000, keys=100, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7
     )
-    print(f"seed {options.seed}")
-    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
 
     def checkpoints() -> int:
         return int(run.flink.checkpoints(job)["counts"]["completed"])
@@ -70,7 +64,7 @@ def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -
     before = checkpoints()
     kill(run.stack.processes()["kafka-1"], "the only broker")
     wait_until(lambda: checkpoints() > before + 1, 120, "checkpoints after the broker's kill", seen=checkpoints)
-    sent = feeding.result()
+    sent = feeding.end()
 
     report = audit(run.pipeline)
     print(report.summary())
@@ -78,4 +72,4 @@ def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running]) -
     books = report.books[0]
     assert books.records_in == sent.records
     assert books.rejected == sum(sent.bad.values())
-    assert books.results > options.events / 2
+    assert books.results > sent.events / 2

@@ -6,20 +6,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from surecount.audit import audit
 from surecount.errors import SurecountError
-from surecount.generate import Options, generate
 from surecount.local import processes, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.spec import load_stack
 from surecount.local.stack import Stack
 from surecount.ops.life import Life
 from surecount.waiting import wait_until
-from tests.conftest import Running, started
+from tests.conftest import Load, Running, started
 
 PIPELINE = """
 [source]
@@ -37,7 +35,6 @@ window = "5 s"
 [checkpoint]
 interval = "2 s"
 """
-RATE, SECONDS = 1_000, 60
 SESSION_S = 10.0
 # Until ZooKeeper ends the session of a JobManager that was killed, 10 s, the other one has taken over, and the job
 # is restored: three times that on a busy machine.
@@ -74,12 +71,12 @@ def leader(stack: Stack) -> str:
     return found
 
 
-def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(make: Callable[..., Running], stack: Stack) -> None:
+def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(
+    make: Callable[..., Running], load: Callable[..., Load], stack: Stack
+) -> None:
     run = make(PIPELINE)
     job = run.submit()
-    options = Options(events=RATE * SECONDS, keys=50, rate=RATE, late=0.01, bad=0.005, disorder_ms=1000, seed=11)
-    print(f"seed {options.seed}")
-    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
+    feeding = load(run.pipeline, rate=1_000, keys=50, late=0.01, bad=0.005, disorder_ms=1000, seed=11)
 
     def last_checkpoint() -> int:
         """Its number, which goes on from one JobManager to the next; 0 while none is known."""
@@ -121,9 +118,9 @@ def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(make: Callable[
 
     life = Life(run.pipeline, run.file, run.flink, stack.flink_env())
     assert set(life.rescale(["aggregate"], 2)) == {"aggregate"}  # a savepoint, a stop, a start
-    sent = feeding.result()
+    sent = feeding.end()
     report = audit(run.pipeline)
     print(report.summary())
     assert report.balanced, report.summary()
     assert report.books[0].records_in == sent.records
-    assert report.books[0].results > options.events / 2
+    assert report.books[0].results > sent.events / 2

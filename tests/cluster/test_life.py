@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -15,10 +14,9 @@ from confluent_kafka.admin import AdminClient
 from surecount import config, topics
 from surecount.audit import audit
 from surecount.errors import SurecountError
-from surecount.generate import Options, generate
 from surecount.ops.life import Life
 from surecount.waiting import wait_until
-from tests.conftest import Running
+from tests.conftest import Load, Running
 
 PIPELINE = """
 [source]
@@ -47,12 +45,13 @@ def checkpoints(run: Running, job_id: str) -> int:
     return int(run.flink.checkpoints(job_id)["counts"]["completed"])
 
 
-def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(make: Callable[..., Running]) -> None:
+def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(
+    make: Callable[..., Running], load: Callable[..., Load]
+) -> None:
     run = make(PIPELINE)
     life = life_of(run)
-    options = Options(events=45_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=3)
     life.start(JOBS)
-    feeding = ThreadPoolExecutor(1).submit(generate, run.pipeline, options)
+    feeding = load(run.pipeline, rate=1_000, keys=50, disorder_ms=500, bad=0.01, seed=3)
     saved = life.savepoint(JOBS)["aggregate"]
     crashed = life.rescale(JOBS, 2)["aggregate"]
     assert life.rescale(JOBS, 2) == {}  # it has that already
@@ -61,10 +60,10 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(make: Calla
     wait_until(lambda: run.flink.state(crashed) == "CANCELED", 60, "the job to end")
     went_on = life.start(JOBS)["aggregate"]
     assert life.start(JOBS) == {}  # it runs already
-    feeding.result()
+    sent = feeding.end()
     report = audit(run.pipeline)
     assert report.balanced, report.summary()
-    assert report.books[0].records_in >= options.events
+    assert report.books[0].records_in == sent.records
 
     listed = life.snapshots("aggregate")
     first, second, third = listed.runs

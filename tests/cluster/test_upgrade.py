@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,12 +10,11 @@ import pytest
 from surecount import config
 from surecount.audit import audit
 from surecount.errors import SurecountError
-from surecount.generate import Options, generate
 from surecount.ops.history import history
 from surecount.ops.life import Life
 from surecount.ops.upgrade import Upgrade
 from surecount.waiting import wait_until
-from tests.conftest import Running
+from tests.conftest import Load, Running
 
 SOURCE = """
 [source]
@@ -50,14 +48,15 @@ def upgrade_of(run: Running) -> Upgrade:
     return Upgrade(run.pipeline, run.file, run.flink, run.stack.flink_env())
 
 
-def test_every_count_is_exact_through_upgrades_under_load(make: Callable[..., Running]) -> None:
+def test_every_count_is_exact_through_upgrades_under_load(
+    make: Callable[..., Running], load: Callable[..., Load]
+) -> None:
     whole = make(SOURCE + A + B + C)
-    options = Options(events=60_000, keys=50, rate=1_000, disorder_ms=500, bad=0.01, seed=5)
     run = changed(whole, lambda text: text.replace(C, ""))
     life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
-    feeding = ThreadPoolExecutor(1).submit(generate, whole.pipeline, options)
-    first = life.start(JOBS)["aggregate"]
-    wait_until(lambda: run.flink.checkpoints(first)["counts"]["completed"] >= 2, 60, "checkpoints")
+    feeding = load(whole.pipeline, rate=1_000, keys=50, disorder_ms=500, bad=0.01, seed=5)
+    life.start(JOBS)
+    wait_until(lambda: run.read(run.pipeline.topics.results), 60, "results of a and b")
     assert upgrade_of(run).plans(JOBS)[0].changes == ()
 
     run = changed(run, lambda text: text.replace(A, A.replace("5 s", "10 s")).replace(B, C))
@@ -85,13 +84,13 @@ def test_every_count_is_exact_through_upgrades_under_load(make: Callable[..., Ru
     assert runs[1].job_id == second
     assert (runs[3].config, runs[3].code_hash) == (runs[1].config, runs[1].code_hash)
 
-    feeding.result()
+    sent = feeding.end()
     report = audit(run.pipeline, history=history(run.pipeline, run.flink))
     print(report.summary())
     assert report.balanced, report.summary()
     books = {books.aggregate: books for books in report.books}
     assert list(books) == ["a by 5 s", "b", "a by 10 s", "c"]
-    assert books["a by 5 s"].records_in + books["a by 10 s"].records_in >= options.events
+    assert books["a by 5 s"].records_in + books["a by 10 s"].records_in >= sent.records
     assert all(books.results for books in report.books)
     assert books["b"].open > 0
     assert "aggregate 'b' has ended" in " ".join(report.notes)
