@@ -33,12 +33,11 @@ window = "10 s"
 interval = "2 s"
 """
 
+
 def test_books_balance_after_kills_of_every_kind(make: Callable[..., Running], load: Callable[..., Load]) -> None:
     run = make(PIPELINE)
     job = run.submit(parallelism=2)
-    feeding = load(
-        run.pipeline, rate=5_000, keys=100, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7
-    )
+    feeding = load(run.pipeline, rate=5_000, keys=100, late=0.01, bad=0.005, duplicates=0.005, disorder_ms=1000, seed=7)
 
     def checkpoints() -> int:
         return int(run.flink.checkpoints(job)["counts"]["completed"])
