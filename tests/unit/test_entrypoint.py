@@ -36,6 +36,8 @@ class Started:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # A shell that runs the tests in its background has SIGINT ignored, which no script could trap.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
