@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import deduplication, latency, outage, state, throughput
+from benchmarks import deduplication, latency, life, outage, state, throughput
 from surecount.console import run
 from surecount.local.flink import parse_settings
 
@@ -41,6 +41,15 @@ def deduplication_command(
     deduplication.run(
         events, duplicates, rounds, limit, parse_settings(settings or []), batch_records=batch_records, alone=alone
     )
+
+
+@app.command("life")
+def life_command(
+    rate: Rate = 20_000,
+    rounds: Annotated[int, typer.Option(help="Kills of each kind of process.")] = 5,
+) -> None:
+    """Stop, start, rescale, upgrade and kills of every kind of process under load: from each to the next result."""
+    life.run(rate, rounds)
 
 
 @app.command("outage")

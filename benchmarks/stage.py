@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
@@ -95,12 +96,13 @@ class Stage:
 
 
 @contextmanager
-def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stage]:
-    """One broker, a JobManager and a TaskManager, on free ports, with ``settings`` of Flink's."""
+def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({}), **options: Any) -> Iterator[Stage]:
+    """One broker, a JobManager and a TaskManager, on free ports, with ``settings`` of Flink's; or more of them, as the
+    ``options`` of ``surecount up`` have it."""
     folder = Path(tempfile.mkdtemp(prefix="surecount-bench-"))
     stack = Stack(folder / "stack")
     try:
-        cli.start(stack, brokers=1, taskmanagers=1, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings)
+        cli.start(stack, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings, **options)
         yield Stage(stack, folder)
     finally:
         stack.down(purge=True)
@@ -108,13 +110,13 @@ def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({})) ->
 
 
 @contextmanager
-def feeding(pipeline: Pipeline, options: Options) -> Iterator[threading.Thread]:
-    """Generate events in a thread; what went wrong in it is raised at the end."""
+def feeding(pipeline: Pipeline, options: Options, stop: threading.Event | None = None) -> Iterator[threading.Thread]:
+    """Generate events in a thread until all are sent or ``stop`` is set; what went wrong is raised at the end."""
     failures: list[BaseException] = []
 
     def feed() -> None:
         try:
-            generate(pipeline, options, lambda _: None)
+            generate(pipeline, options, stop=stop)
         except BaseException as error:  # noqa: BLE001  # a thread's error is the caller's to raise
             failures.append(error)
 

@@ -25,7 +25,7 @@ from jobs.operators import (
     SplitByBucket,
     Windows,
 )
-from jobs.running import run, with_watermarks
+from jobs.running import reading, run, with_watermarks
 from surecount.config import Pipeline
 
 JOB = "aggregate"
@@ -39,7 +39,7 @@ def main() -> None:
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
     """Source → decode and combine → rejects, and by bucket → windows → results and corrections."""
     topics = pipeline.topics
-    t.execute_sql(tables.source(pipeline, JOB, pipeline.aggregated_topics, bounded=arguments.bounded))
+    t.execute_sql(tables.source(pipeline, JOB, pipeline.aggregated_topics, **reading(arguments)))
     t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
     t.execute_sql(tables.sink(pipeline, JOB, "results", topics.results, key_value_type="STRING"))
     t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))

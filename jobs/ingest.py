@@ -27,7 +27,7 @@ from jobs.operators import (
     Deduplicate,
     SplitByBucket,
 )
-from jobs.running import run, with_watermarks
+from jobs.running import reading, run, with_watermarks
 from surecount import __version__
 from surecount.config import Pipeline
 from udfs import reasons
@@ -50,7 +50,7 @@ def main() -> None:
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
     """Source → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates."""
     topics = pipeline.topics
-    t.execute_sql(tables.source(pipeline, JOB, pipeline.ingested_topics, bounded=arguments.bounded))
+    t.execute_sql(tables.source(pipeline, JOB, pipeline.ingested_topics, **reading(arguments)))
     t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
     copies = {CLEAN: topics.clean} | ({DUPLICATE: topics.duplicates} if topics.duplicates else {})
     for kind, topic in copies.items():

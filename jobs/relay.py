@@ -13,7 +13,7 @@ from argparse import Namespace
 from pyflink.table import StreamTableEnvironment
 
 from jobs import tables
-from jobs.running import run
+from jobs.running import reading, run
 from surecount.config import Pipeline
 from udfs.records import RELAYED_HEADER
 
@@ -38,7 +38,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     pathway = next(pathway for pathway in pipeline.pathways if pathway.name == arguments.pathway)
     job = pipeline.relay_job(pathway)
     copy = pipeline.relay_topic(pathway)
-    t.execute_sql(tables.remote_source(pipeline, job, pathway, bounded=arguments.bounded))
+    t.execute_sql(tables.remote_source(pipeline, job, pathway, **reading(arguments)))
     metadata = ["headers", "kafka_time"]
     t.execute_sql(tables.sink(pipeline, job, "copy", copy, key_value_type="BYTES", metadata=metadata))
     parts = ["CAST(`partition` AS STRING)", "CAST(`offset` AS STRING)", "CAST(UNIX_TIMESTAMP() AS STRING)", "topic"]

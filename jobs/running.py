@@ -36,7 +36,8 @@ def run(
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
-    environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, settings, batch_times))
+    all_settings = configuration(pipeline, settings, batch_times, arguments.generation)
+    environment = StreamExecutionEnvironment.get_execution_environment(all_settings)
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
     # Flink cuts generated code of more than 4,000 characters into methods that share fields: on the way of
@@ -55,7 +56,14 @@ def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
     return t.from_data_stream(stream, schema)
 
 
-def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: int) -> Configuration:
+def reading(arguments: argparse.Namespace) -> dict[str, bool]:
+    """What the command line says of how a source begins and ends."""
+    return {"bounded": arguments.bounded, "from_group": arguments.from_group}
+
+
+def configuration(
+    pipeline: Pipeline, settings: Mapping[str, str], batch_times: int, generation: int = 0
+) -> Configuration:
     """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
     all_settings = {
         "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
@@ -70,6 +78,10 @@ def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: 
         "table.local-time-zone": "UTC",
         **settings,
     }
+    if generation:
+        # Offsets and transactions in a snapshot are those of topics that are gone: sources and sinks, which alone
+        # get their uids here, begin anew.
+        all_settings["table.exec.uid.format"] = f"<id>_<transformation>_{generation}"
     configuration = Configuration()
     for name, value in all_settings.items():
         configuration.set_string(name, value)
@@ -81,6 +93,8 @@ def _arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--pipeline", type=Path, required=True)
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--bounded", action="store_true", help="read what is there, close all windows, end")
+    parser.add_argument("--generation", type=int, default=0, help="how often the topics came back from a backup")
+    parser.add_argument("--from-group", action="store_true", help="read on where the consumer group has committed")
     parser.add_argument("--name", help="the job's name; the default is PIPELINE.JOB")
     parser.add_argument("--pathway", help="of a relay: whose topics it copies")
     return parser.parse_args()

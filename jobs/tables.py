@@ -48,8 +48,11 @@ def _kafka(kafka: Kafka) -> dict[str, str]:
     }
 
 
-def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool) -> str:
-    """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark."""
+def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool, from_group: bool = False) -> str:
+    """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark.
+
+    Without state it begins with the earliest records, or ``from_group``, where its group has committed.
+    """
     event_time, behind = _event_time(pipeline, bounded=bounded), pipeline.source.out_of_orderness
     if pipeline.has_ingest and job == "aggregate":
         event_time, behind = _ingest_watermark(pipeline), 0
@@ -58,17 +61,17 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
         f"event_time AS {event_time}",
         f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}",
     ]
-    options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded)
+    options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded, from_group=from_group)
     if not bounded:
         # Where the input ends, so does every wait; and Flink drops the last watermark of a source that is idle then.
         options["scan.watermark.idle-timeout"] = f"{pipeline.source.idle_after} ms"
     return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
 
 
-def remote_source(pipeline: Pipeline, job: str, pathway: Pathway, *, bounded: bool) -> str:
+def remote_source(pipeline: Pipeline, job: str, pathway: Pathway, *, bounded: bool, from_group: bool = False) -> str:
     """CREATE TABLE ``source`` of a pathway's topics on its own cluster, which may be away for a while."""
     options = {
-        **_read(pipeline, pipeline.kafka_of(pathway), job, pathway.topics, bounded=bounded),
+        **_read(pipeline, pipeline.kafka_of(pathway), job, pathway.topics, bounded=bounded, from_group=from_group),
         # A look for new partitions that fails would restart the job.
         "properties.default.api.timeout.ms": str(_AWAY_MS),
     }
@@ -88,14 +91,17 @@ _SOURCE_COLUMNS = [
 ]
 
 
-def _read(pipeline: Pipeline, kafka: Kafka, job: str, topics: Iterable[str], *, bounded: bool) -> dict[str, str]:
+def _read(
+    pipeline: Pipeline, kafka: Kafka, job: str, topics: Iterable[str], *, bounded: bool, from_group: bool
+) -> dict[str, str]:
     options = {
         **_kafka(kafka),
         "topic": ";".join(topics),
         "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
-        "scan.startup.mode": "earliest-offset",
+        # Where a partition has no committed offset, the job fails: auto.offset.reset is none.
+        "scan.startup.mode": "group-offsets" if from_group else "earliest-offset",
     }
     if bounded:
         options["scan.bounded.mode"] = "latest-offset"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pathway, Pipeline
 from surecount.errors import SurecountError
@@ -103,16 +103,23 @@ class Admin:
         """Brokers and topics of the cluster."""
         return self._asked(lambda: self._client.list_topics(timeout=TIMEOUT_S))
 
-    def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Every setting of each topic, defaults of the broker included."""
-        return self._configs(ResourceType.TOPIC, "topic", names)
+    def groups(self) -> list[str]:
+        """The consumer groups of the cluster, sorted."""
+        listed = self._asked(lambda: self._client.list_consumer_groups(request_timeout=TIMEOUT_S))
+        return sorted(group.group_id for group in self._result(listed, "consumer groups can't be listed").valid)
+
+    def configs(self, names: Iterable[str], *, only_own: bool = False) -> dict[str, dict[str, str]]:
+        """Every setting of each topic, defaults of the broker included, or only its own."""
+        return self._configs(ResourceType.TOPIC, "topic", names, only_own=only_own)
 
     def broker_configs(self, brokers: Iterable[int]) -> dict[int, dict[str, str]]:
         """Every setting of each broker that is not secret, by its id."""
         # The client takes one broker a call.
         return {broker: self._configs(ResourceType.BROKER, "broker", [str(broker)])[str(broker)] for broker in brokers}
 
-    def _configs(self, kind: Any, called: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    def _configs(
+        self, kind: Any, called: str, names: Iterable[str], *, only_own: bool = False
+    ) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(kind, name) for name in names]
         if not resources:
             return {}
@@ -121,7 +128,7 @@ class Admin:
             resource.name: {
                 entry.name: str(entry.value)
                 for entry in self._result(future, f"settings of {called} {resource.name!r} can't be read").values()
-                if entry.value is not None
+                if entry.value is not None and (not only_own or entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
             }
             for resource, future in futures.items()
         }
@@ -213,11 +220,11 @@ class Admin:
         return SurecountError(f"{failure}, at {address}: {reason(error)}")
 
 
-def describe(admin: Admin, names: Iterable[str]) -> Cluster:
-    """The cluster, and those topics of ``names`` that exist."""
+def describe(admin: Admin, names: Iterable[str], *, only_own: bool = False) -> Cluster:
+    """The cluster, and those topics of ``names`` that exist, with all their settings, or ``only_own`` ones."""
     metadata = admin.metadata()
     known = [name for name in names if name in metadata.topics]
-    configs = admin.configs(known)
+    configs = admin.configs(known, only_own=only_own)
     topics = {}
     for name in known:
         partitions = metadata.topics[name].partitions
@@ -290,6 +297,26 @@ def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[
     low = admin.offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     high = admin.offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     return {place: (low[place], high[place]) for place in low}
+
+
+def groups(kafka: Kafka) -> list[str]:
+    """The consumer groups of a cluster."""
+    return Admin(kafka).groups()
+
+
+def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
+    """Set offsets of a group that has no members, with ``metadata`` beside them. Raises SurecountError."""
+    config = {**client_config(kafka), "group.id": group, "enable.auto.commit": False}
+    consumer = Consumer(config, logger=log)
+    try:
+        wanted = [TopicPartition(*place, offset, metadata) for place, offset in offsets.items()]
+        found = consumer.commit(offsets=wanted, asynchronous=False)
+    except KafkaException as error:
+        raise SurecountError(f"the offsets of group {group!r} can't be set: {reason(error)}") from error
+    finally:
+        consumer.close()
+    if refused := next((place.error for place in found or () if place.error is not None), None):
+        raise SurecountError(f"the offsets of group {group!r} can't be set: {refused.str()}")
 
 
 def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:

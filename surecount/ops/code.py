@@ -25,7 +25,7 @@ def package(target: Path, pipeline_file: Path, decode: str | None) -> None:
     """
     files = {str(p.relative_to(PROJECT)): p for pattern in _OURS for p in PROJECT.glob(pattern)}
     if decode is not None:
-        for name, path in _beside(pipeline_file.resolve().parent, decode).items():
+        for name, path in beside(pipeline_file.resolve().parent, decode).items():
             if name in files and files[name] != path and path.name != "__init__.py":
                 raise SurecountError(f"{path}: {name} is a module of surecount's own", "give it another name")
             files.setdefault(name, path)
@@ -57,7 +57,8 @@ def unpack(archive: bytes, target: Path) -> None:
     zipfile.ZipFile(io.BytesIO(archive)).extractall(target)
 
 
-def _beside(folder: Path, decode: str) -> dict[str, Path]:
+def beside(folder: Path, decode: str) -> dict[str, Path]:
+    """The module or package of a decode function, where it stands in the pipeline file's folder, by relative path."""
     top = decode.partition(":")[0].partition(".")[0]
     module = folder / f"{top}.py"
     found = [module] if module.is_file() else (folder / top).rglob("*.py")

@@ -31,8 +31,9 @@ _FILE = re.compile(r"(\d{6})-(run|stopped)-([0-9a-f]{32})\.json")
 @dataclass(frozen=True)
 class Run:
     """One run of a job. ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as
-    topic, partition, offset, and ``accepted`` are the codes of refusals gone against for it; ``stopped_with`` is the
-    path of the savepoint that it was stopped with, once it has ended."""
+    topic, partition, offset, and ``accepted`` are the codes of refusals gone against for it; ``generation`` counts how
+    often the topics were brought back from a backup before it; ``stopped_with`` is the path of the savepoint that it
+    was stopped with, once it has ended."""
 
     number: int
     job_id: str
@@ -47,6 +48,7 @@ class Run:
     transactional_id_prefix: str
     offsets: tuple[tuple[str, int, int], ...] = ()
     accepted: tuple[str, ...] = ()
+    generation: int = 0
     stopped_with: str | None = None
     version: int = field(default=VERSION, repr=False)
 

@@ -9,7 +9,7 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.ledger import Run
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
-from surecount.ops.snapshots import Folders, Place, Snapshot, latest, maker, read
+from surecount.ops.snapshots import Folders, Place, Snapshot, as_moved, latest, maker, read
 from surecount.ops.storage import uri_of
 from surecount.ops.transactions import transactions
 
@@ -27,10 +27,12 @@ def find(
     accepted: Collection[str] = (),
     *,
     bounded: bool = False,
+    moved: Mapping[Place, int] | None = None,
 ) -> Snapshot | None:
     """The snapshot at the path ``wanted``, or the newest for ``LATEST``, checked for the job as it is now.
 
-    None where no run has come as far as a checkpoint. Raises SurecountError with all that stands against it.
+    ``moved`` are the offsets to read on at where the topics were brought back from a backup. None where no run has come
+    as far as a checkpoint. Raises SurecountError with all that stands against it.
     """
     if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
         raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
@@ -52,6 +54,7 @@ def find(
         raise _gone(path, "or it was never complete")
     if chosen is None:
         return None
+    chosen = as_moved(chosen, runs, moved)
     told = []
     if chosen.committables and chosen.run.stopped_with != chosen.path:
         told = transactions(pipeline.kafka, environment, [pipeline.transactional_id_prefix(job, "")])

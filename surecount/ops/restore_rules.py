@@ -22,6 +22,7 @@ ACCEPTABLE = {
     "topic_made_anew": "the partition is read from its earliest record",
     "unchecked": "records that are deleted are never counted",
     "transactions_gone": "what they held is missing from the outputs",
+    "written_again": "what was written after the backup is there twice",
 }
 
 _ABORTED = ("PrepareAbort", "CompleteAbort")

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from subprocess import PIPE
 from tempfile import TemporaryFile
 
@@ -32,7 +32,8 @@ _CHECKPOINT = re.compile(r"chk-(\d+)")
 class Snapshot:
     """What a snapshot holds. ``run`` is the one that made it; ``offsets`` are those that it reads next;
     ``max_parallelism`` is 0 where there is no keyed state; ``committables`` are the transactions that whoever goes on
-    from it is to commit, if they are not yet."""
+    from it is to commit, if they are not yet; ``moved`` tells that ``offsets`` are not those in its files, but of
+    topics that were brought back from a backup."""
 
     path: str
     run: Run
@@ -43,6 +44,7 @@ class Snapshot:
     max_parallelism: int
     offsets: Mapping[Place, int]
     committables: tuple[Committable, ...] = ()
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,25 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
         committables = tuple(map(tuple, content.pop("committables")))
         snapshots.append(Snapshot(**content, run=paths[content["path"]], offsets=offsets, committables=committables))
     return sorted(snapshots, key=lambda s: (s.run.number, s.id))
+
+
+def as_moved(snapshot: Snapshot, runs: Sequence[Run], offsets: Mapping[Place, int] | None) -> Snapshot:
+    """The snapshot with the offsets of topics that were brought back from a backup: the given ones, or where that
+    was done before, those which the run had that began from it then. Raises SurecountError where none did.
+    """
+    if offsets is None:
+        if snapshot.run.generation == runs[-1].generation:
+            return snapshot
+        began = [run for run in runs if run.snapshot == snapshot.path and run.generation > snapshot.run.generation]
+        if not began:
+            raise SurecountError(
+                f"{snapshot.path} was made before the topics were brought back from a backup",
+                "its offsets are those of topics that are gone; start from a later one",
+                exit_code=1,
+            )
+        offsets = {(topic, partition): offset for topic, partition, offset in began[-1].offsets}
+    # What was to be committed is in the outputs that were brought back, or gone with the others.
+    return replace(snapshot, offsets=offsets, committables=(), moved=True)
 
 
 def _is_whole(folder: Folder) -> bool:

@@ -66,6 +66,22 @@ class Folder:
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
 
+    def copy(self, to: Folder) -> None:
+        """Copy the files of this folder, and of those in it, into another one."""
+        for name in self.files():
+            self._copy(name, to)
+        for folder in self.folders():
+            folder.copy(to.folder(folder.name))
+
+    def _copy(self, name: str, to: Folder) -> None:
+        system, path = self._system()
+        target, there = to._system()
+        try:
+            target.create_dir(there)
+            fs.copy_files(f"{path}/{name}", f"{there}/{name}", source_filesystem=system, destination_filesystem=target)
+        except (OSError, ArrowException) as error:
+            raise self._unreachable(error) from error
+
     def _entries(self) -> list[Any]:
         system, path = self._system()
         try:

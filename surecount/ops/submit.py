@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
 from surecount.ops.restore import find
-from surecount.ops.snapshots import Folders
+from surecount.ops.snapshots import Folders, Place
 
 _SHOWN_LINES = 12
 
@@ -55,13 +55,15 @@ def submit(
     snapshot: str | None = None,
     accepted: Collection[str] = (),
     code: bytes | None = None,
+    moved: Mapping[Place, int] | None = None,
 ) -> str:
     """Submit one job of a pipeline and return its id.
 
     ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is the path
     of a savepoint or checkpoint to start from, or ``LATEST``, which may be none; it is checked, and the run is
     written into the ledger. ``accepted`` are codes of refusals to go against. ``code`` is what the ledger kept of an
-    earlier run, to be run in place of that of now. Raises SurecountError with what is refused, or Flink's own cause.
+    earlier run, to be run in place of that of now. ``moved`` are the offsets to read on at where the topics were
+    brought back from a backup. Raises SurecountError with what is refused, or Flink's own cause.
     """
     if code is None and pipeline.source.decode is not None:
         check_decode(pipeline_file, pipeline.source.decode)
@@ -77,7 +79,9 @@ def submit(
     runs = ledger.runs()
     origin = None
     if snapshot is not None:
-        origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded)
+        origin = find(
+            pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded, moved=moved
+        )
     if origin is None:
         check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
@@ -100,15 +104,27 @@ def submit(
             versions=versions(environment),
             transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
             accepted=tuple(accepted),
+            generation=(runs[-1].generation if runs else 0) + (moved is not None),
         )
         ledger.keep_code(run.code_hash, pack(shipped))
         # Before it begins: a run that the ledger does not know could not be gone on from.
         ledger.add(run)
-        _run(pipeline, flink, environment, job, run, Path(folder))
+        if origin is not None and origin.moved:
+            topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), origin.offsets)
+        _run(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
     return run.job_id
 
 
-def _run(pipeline: Pipeline, flink: Flink, environment: dict[str, str], job: str, run: Run, folder: Path) -> None:
+def _run(
+    pipeline: Pipeline,
+    flink: Flink,
+    environment: dict[str, str],
+    job: str,
+    run: Run,
+    folder: Path,
+    *,
+    moved: bool,
+) -> None:
     # What was checked is what runs, also where the file changes meanwhile.
     file, code = folder / f"{pipeline.name}.json", folder / "code"
     file.write_text(json.dumps(pipeline.model_dump(mode="json")), encoding="utf-8")
@@ -118,6 +134,7 @@ def _run(pipeline: Pipeline, flink: Flink, environment: dict[str, str], job: str
         "--jobmanager", urlsplit(flink.url).netloc,
         f"-D$internal.pipeline.job-id={run.job_id}",
         *(["--fromSavepoint", run.snapshot] if run.snapshot else []),
+        *(["--allowNonRestoredState"] if moved else []),
         "--python", str(code / "jobs" / f"{'relay' if pathway else job}.py"),
         "--pyFiles", str(code),
         "--pipeline", str(file),
@@ -125,6 +142,8 @@ def _run(pipeline: Pipeline, flink: Flink, environment: dict[str, str], job: str
         "--name", job_name(pipeline, job),
         *(["--pathway", pathway.name] if pathway else []),
         *(["--bounded"] if run.bounded else []),
+        *(["--generation", str(run.generation)] if run.generation else []),
+        *(["--from-group"] if moved else []),
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr

@@ -1,0 +1,101 @@
+"""The commands ``surecount backup`` and ``recover``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surecount import config
+from surecount.commands.doctor import print_notes
+from surecount.commands.life import Accept
+from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
+from surecount.doctor import refuse_to_start
+from surecount.local.stack import DEFAULT_DIRECTORY
+from surecount.ops import backup as backups
+from surecount.ops.recover import Recovery, bring_file
+from surecount.ops.storage import Folder, uri_of
+from surecount.ops.submit import job_name
+
+BackupFolder = Annotated[str, typer.Argument(metavar="BACKUP", help="A folder, by its path or URI.")]
+
+
+def backup(
+    pipeline: PipelineFile,
+    folder: BackupFolder,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep all that a pipeline needs to go on elsewhere, but for its records; its jobs are stopped for a moment."""
+    loaded = config.load(pipeline)
+    cluster, environment = find_cluster(directory, flink)
+    target = _folder(folder)
+    began = time.monotonic()
+    with err.status("asking Flink") as status:
+        made = backups.Work(loaded, pipeline, cluster, environment, target, status.update).run()
+    if as_json:
+        print_json(backups.to_dict(made, target))
+        return
+    out.print(
+        f"{target.uri}: {len(made.jobs)} jobs, {len(made.topics)} topics, "
+        f"{len(made.groups) + len(made.sendings)} groups of others, in {time.monotonic() - began:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print("the records themselves are not in it: mirror or restore the topics", highlight=False)
+
+
+def recover(
+    folder: BackupFolder,
+    pipeline: PipelineFile,
+    directory: Directory = DEFAULT_DIRECTORY,
+    flink: FlinkUrl = None,
+    accept: Accept = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make missing topics and say what would be done, no more.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a pipeline back from a backup on an empty stack, whose topics were mirrored or restored.
+
+    PIPELINE is written from the backup where it is not there; where it is, it may have other addresses.
+    """
+    source = _folder(folder)
+    kept = backups.load(source)
+    if bring_file(source, kept, pipeline):
+        err.print(f"wrote {pipeline} from the backup", highlight=False, soft_wrap=True)
+    loaded = config.load(pipeline)
+    cluster, environment = find_cluster(directory, flink)
+    with err.status("asking Kafka") as status:
+        work = Recovery(source, kept, loaded, pipeline, cluster, environment, status.update)
+        made, created = work.prepare()
+        ids: dict[str, str] = {}
+        if not dry_run:
+            print_notes(refuse_to_start(loaded, cluster, loaded.jobs, None))
+            ids = work.run(made, accept or ())
+    if as_json:
+        print_json(
+            {
+                "created": created,
+                "jobs": {job_name(loaded, job): job_id for job, job_id in ids.items()},
+                "refusals": [refusal.__dict__ for refusal in made.refusals],
+                "could_not": made.notes,
+            }
+        )
+        return
+    if created:
+        out.print(f"made {', '.join(created)}", highlight=False, soft_wrap=True)
+    if dry_run:
+        for refusal in made.refusals:
+            out.print(f"would be refused: {refusal}", markup=False, highlight=False, soft_wrap=True)
+    for note in made.notes:
+        out.print(f"could not: {note}", markup=False, highlight=False, soft_wrap=True)
+    for job, job_id in ids.items():
+        out.print(f"{job_name(loaded, job)} runs as {job_id}", highlight=False)
+
+
+def _folder(path: str) -> Folder:
+    return Folder(uri_of(path if "://" in path else str(Path(path).resolve())))

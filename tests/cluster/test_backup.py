@@ -1,0 +1,143 @@
+"""A backup of a pipeline under load, and its recovery on another, empty stack, with topics whose offsets are others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from surecount import config, topics
+from surecount.audit import audit
+from surecount.errors import SurecountError
+from surecount.generate import Options, generate
+from surecount.local.stack import Stack
+from surecount.ops import backup as backups
+from surecount.ops.history import history
+from surecount.ops.life import Life
+from surecount.ops.recover import Recovery, bring_file
+from surecount.ops.storage import Folder
+from surecount.waiting import wait_until
+from tests.conftest import Load, Running, read_committed, started
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+idle_after = "5 s"
+event_id = "id"
+
+[[aggregate]]
+name = "a"
+key = ["customer"]
+sum = ["amount"]
+window = "5 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Another stack, with nothing on it."""
+    stack = Stack(tmp_path / "elsewhere")
+    with started(stack, request, slots=4):
+        yield stack
+
+
+def mirror(of: Running, to: Running, names: list[str], ends: dict[tuple[str, int], int] | None = None) -> None:
+    """Copy committed records as a mirror does: partition, key, value, headers and time, and other offsets; up to
+    ``ends`` only where they are given."""
+    producer = Producer(topics.client_config(to.pipeline.kafka))
+    for name in names:
+        for message in read_committed(of.pipeline, name):
+            place = name, message.partition()
+            if ends is None or message.offset() < ends[place]:
+                producer.produce(
+                    name, message.value(), message.key(), message.partition(),
+                    timestamp=message.timestamp()[1], headers=message.headers(),
+                )  # fmt: skip
+    assert producer.flush(60) == 0
+
+
+def own_settings(run: Running, name: str) -> dict[str, str]:
+    return dict(topics.describe(topics.Admin(run.pipeline.kafka), [name], only_own=True).topics[name].config)
+
+
+def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
+    make: Callable[..., Running], load: Callable[..., Load], elsewhere: Stack, tmp_path: Path
+) -> None:
+    run = make(PIPELINE)
+    name, outputs = run.pipeline.name, list(run.pipeline.topics.all)
+    clean, results = run.pipeline.topics.clean, run.pipeline.topics.results
+    life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
+    life.start(run.pipeline.jobs, parallelism=2)
+    feeding = load(run.pipeline, rate=500, keys=50, disorder_ms=500, bad=0.01, duplicates=0.01, seed=13)
+    wait_until(lambda: run.read(results), 90, "results")
+    group = "reports"
+    place = results, run.read(results)[0].partition()
+    read_to = min(message.offset() for message in run.read(results) if message.partition() == place[1]) + 1
+    topics.commit(run.pipeline.kafka, group, {place: read_to})
+
+    folder = Folder(tmp_path.joinpath("backup").as_uri())
+    work = backups.Work(run.pipeline, run.file, run.flink, run.stack.flink_env(), folder)
+    kept = work.run()
+    assert sorted(life.running(run.pipeline.jobs)) == ["aggregate", "ingest"]  # they go on
+    assert backups.load(folder) == kept
+    with pytest.raises(SurecountError, match="is not empty"):
+        work.run()
+
+    # What the first stack does from here on is lost with it, but for the records that came in.
+    feeding.end()
+    ends = {mark.place: mark.offset for job in kept.jobs.values() for mark in job.writes}
+    file = tmp_path / "elsewhere.toml"
+    assert bring_file(folder, kept, file)
+    assert file.read_text() == run.file.read_text()
+    file.write_text(file.read_text().replace(run.stack.bootstrap_servers, elsewhere.bootstrap_servers))
+    there = Running(config.load(file), file, elsewhere)
+
+    def recovery(running: Running) -> Recovery:
+        return Recovery(folder, kept, running.pipeline, running.file, running.flink, elsewhere.flink_env())
+
+    empty, made = recovery(there).prepare()
+    assert {f"{name}.in", clean, results} <= set(made)
+    assert {refusal.code for refusal in empty.refusals} == {"records_gone"}
+    assert own_settings(there, clean) == own_settings(run, clean) != {}
+    with pytest.raises(SurecountError, match="the partition is empty now"):
+        recovery(there).run(empty)
+
+    mirror(run, there, [f"{name}.in", results])
+    beyond, _ = recovery(there).prepare()
+    assert "written_again" in {refusal.code for refusal in beyond.refusals}
+    AdminClient(topics.client_config(there.pipeline.kafka)).delete_topics([results])[results].result(30)
+    wait_until(lambda: results not in topics.Admin(there.pipeline.kafka).metadata().topics, 30, "it to be gone")
+    assert recovery(there).prepare()[1] == [results]
+    mirror(run, there, [clean, *outputs], ends)
+
+    plan, _ = recovery(there).prepare()
+    assert not plan.refusals
+    assert not plan.notes
+    assert all(plan.moved["ingest"][mark.place] == mark.offset for mark in kept.jobs["ingest"].reads)
+    # A mirror has no transaction markers.
+    assert all(plan.moved["aggregate"][mark.place] < mark.offset for mark in kept.jobs["aggregate"].reads)
+    ids = recovery(there).run(plan)
+    assert sorted(ids) == ["aggregate", "ingest"]
+    assert topics.committed(there.pipeline.kafka, group, [place])[place] == plan.groups[group][place]
+
+    goes_on = Life(there.pipeline, there.file, there.flink, elsewhere.flink_env())
+    wait_until(lambda: there.flink.checkpoints(ids["aggregate"])["counts"]["completed"] >= 2, 60, "checkpoints")
+    again = goes_on.rescale(["ingest"], 1)
+    assert sorted(again) == ["ingest"]
+    assert [run.generation for run in goes_on.ledger("ingest").runs()] == [0, 1, 1]
+    with pytest.raises(SurecountError, match="knows runs of"):
+        recovery(there).prepare()
+    sent = generate(there.pipeline, Options(events=2_000, keys=50, rate=500, disorder_ms=500, seed=14))
+    report = audit(there.pipeline, history=history(there.pipeline, there.flink))
+    print(report.summary())
+    assert report.balanced, report.summary()
+    assert sent.records == 2_000
+    assert report.books[0].results > 0
