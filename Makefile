@@ -20,7 +20,7 @@ bench: setup ## measurements on a cluster of their own: make bench ARGS="latency
 test: setup ## the whole suite, some 21 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
-	@$(BIN)/python -m pytest tests/job tests/cluster -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

@@ -57,10 +57,11 @@ class Sending:
 
 @dataclass(frozen=True)
 class Backup:
-    """What ``backup.json`` says; ``at_ms`` since 1970, ``groups`` are those of others than the jobs."""
+    """What ``backup.json`` says; ``at_ms`` since 1970; ``files`` are the pipeline file and the user's code, by their
+    paths beside it; ``groups`` are those of others than the jobs."""
 
     name: str
-    file: str
+    files: tuple[str, ...]
     at_ms: int
     surecount: str
     brokers: int
@@ -202,10 +203,11 @@ class Work:
                 reads=tuple(take(kafka, wanted).values()),
                 writes=tuple(take(pipeline.kafka, ends[job]).values()),
             )
+        files = self._own_files()
         cluster = topics.describe(topics.Admin(pipeline.kafka), self._topics(), only_own=True)
         backup = Backup(
             name=pipeline.name,
-            file=self.file.name,
+            files=tuple(files),
             at_ms=at_ms,
             surecount=__version__,
             brokers=cluster.brokers,
@@ -217,7 +219,7 @@ class Work:
         self.on_step("copying savepoints")
         for job, path in savepoints.items():
             Folder(path).copy(self.target.folder(SAVEPOINTS).folder(jobs[job].savepoint))
-        for name, content in self._own_files().items():
+        for name, content in files.items():
             self.target.folder(PIPELINE).folder(str(Path(name).parent)).write(Path(name).name, content)
         self.target.write(CONTENTS, _CONTENT.dump_json(backup, indent=2) + b"\n")
         return backup

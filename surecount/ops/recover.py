@@ -22,14 +22,22 @@ from surecount.ops.submit import job_name
 
 
 def bring_file(folder: Folder, backup: Backup, to: Path) -> bool:
-    """Write the pipeline file of a backup, and the user's code beside it, unless there is one; whether it did."""
+    """Write the pipeline file of a backup, and the user's code beside it, unless there is one; whether it did.
+
+    Raises SurecountError where another file than that is in the way of the code.
+    """
     if to.exists():
         return False
-    to.parent.mkdir(parents=True, exist_ok=True)
-    files = folder.folder(PIPELINE)
-    files.copy(Folder(to.parent.resolve().as_uri()))
-    if to.name != backup.file:
-        (to.parent / backup.file).rename(to)
+    pipeline, *code = backup.files
+    wanted = {to: pipeline, **{to.parent / name: name for name in code}}
+    contents = {}
+    for path, name in wanted.items():
+        contents[path] = folder.folder(PIPELINE).folder(str(Path(name).parent)).read(Path(name).name)
+        if path.exists() and path.read_bytes() != contents[path]:
+            raise SurecountError(f"{path} is not the one of the backup", "name a pipeline file in another folder")
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return True
 
 

@@ -28,7 +28,6 @@ topics = ["NAME.in"]
 event_time = { field = "ts", unit = "ms" }
 out_of_orderness = "1 s"
 idle_after = "5 s"
-event_id = "id"
 
 [[aggregate]]
 name = "a"
@@ -73,10 +72,11 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
 ) -> None:
     run = make(PIPELINE)
     name, outputs = run.pipeline.name, list(run.pipeline.topics.all)
-    clean, results = run.pipeline.topics.clean, run.pipeline.topics.results
+    source, results = f"{name}.in", run.pipeline.topics.results
     life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
     life.start(run.pipeline.jobs, parallelism=2)
-    feeding = load(run.pipeline, rate=500, keys=50, disorder_ms=500, bad=0.01, duplicates=0.01, seed=13)
+    # Without bad records: a reject names its offset, which no audit could match once that is another one.
+    feeding = load(run.pipeline, rate=500, keys=50, disorder_ms=500, late=0.01, seed=13)
     wait_until(lambda: run.read(results), 90, "results")
     group = "reports"
     place = results, run.read(results)[0].partition()
@@ -86,7 +86,7 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     folder = Folder(tmp_path.joinpath("backup").as_uri())
     work = backups.Work(run.pipeline, run.file, run.flink, run.stack.flink_env(), folder)
     kept = work.run()
-    assert sorted(life.running(run.pipeline.jobs)) == ["aggregate", "ingest"]  # they go on
+    assert list(life.running(run.pipeline.jobs)) == ["aggregate"]  # it goes on
     assert backups.load(folder) == kept
     with pytest.raises(SurecountError, match="is not empty"):
         work.run()
@@ -94,7 +94,7 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     # What the first stack does from here on is lost with it, but for the records that came in.
     feeding.end()
     ends = {mark.place: mark.offset for job in kept.jobs.values() for mark in job.writes}
-    file = tmp_path / "elsewhere.toml"
+    file = tmp_path / "there" / "shop.toml"
     assert bring_file(folder, kept, file)
     assert file.read_text() == run.file.read_text()
     file.write_text(file.read_text().replace(run.stack.bootstrap_servers, elsewhere.bootstrap_servers))
@@ -104,35 +104,40 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
         return Recovery(folder, kept, running.pipeline, running.file, running.flink, elsewhere.flink_env())
 
     empty, made = recovery(there).prepare()
-    assert {f"{name}.in", clean, results} <= set(made)
+    assert set(made) == {source, *outputs}
     assert {refusal.code for refusal in empty.refusals} == {"records_gone"}
-    assert own_settings(there, clean) == own_settings(run, clean) != {}
+    assert own_settings(there, results) == own_settings(run, results) != {}
     with pytest.raises(SurecountError, match="the partition is empty now"):
         recovery(there).run(empty)
 
-    mirror(run, there, [f"{name}.in", results])
+    # Aborted records and a transaction marker first, so that no offset is what it was.
+    shift = Producer({**topics.client_config(there.pipeline.kafka), "transactional.id": "shift"})
+    shift.init_transactions(30)
+    shift.begin_transaction()
+    for partition in range(2):
+        shift.produce(source, b"{}", partition=partition)
+    shift.flush(30)
+    shift.abort_transaction(30)
+    mirror(run, there, [source, results])
     beyond, _ = recovery(there).prepare()
     assert "written_again" in {refusal.code for refusal in beyond.refusals}
-    AdminClient(topics.client_config(there.pipeline.kafka)).delete_topics([results])[results].result(30)
+    admin = AdminClient(topics.client_config(there.pipeline.kafka))
+    admin.delete_topics([results])[results].result(30)
     wait_until(lambda: results not in topics.Admin(there.pipeline.kafka).metadata().topics, 30, "it to be gone")
     assert recovery(there).prepare()[1] == [results]
-    mirror(run, there, [clean, *outputs], ends)
+    mirror(run, there, outputs, ends)
 
     plan, _ = recovery(there).prepare()
     assert not plan.refusals
     assert not plan.notes
-    assert all(plan.moved["ingest"][mark.place] == mark.offset for mark in kept.jobs["ingest"].reads)
-    # A mirror has no transaction markers.
-    assert all(plan.moved["aggregate"][mark.place] < mark.offset for mark in kept.jobs["aggregate"].reads)
+    assert all(plan.moved["aggregate"][mark.place] != mark.offset for mark in kept.jobs["aggregate"].reads)
     ids = recovery(there).run(plan)
-    assert sorted(ids) == ["aggregate", "ingest"]
     assert topics.committed(there.pipeline.kafka, group, [place])[place] == plan.groups[group][place]
 
     goes_on = Life(there.pipeline, there.file, there.flink, elsewhere.flink_env())
     wait_until(lambda: there.flink.checkpoints(ids["aggregate"])["counts"]["completed"] >= 2, 60, "checkpoints")
-    again = goes_on.rescale(["ingest"], 1)
-    assert sorted(again) == ["ingest"]
-    assert [run.generation for run in goes_on.ledger("ingest").runs()] == [0, 1, 1]
+    goes_on.rescale(["aggregate"], 1)
+    assert [run.generation for run in goes_on.ledger("aggregate").runs()] == [0, 1, 1]
     with pytest.raises(SurecountError, match="knows runs of"):
         recovery(there).prepare()
     sent = generate(there.pipeline, Options(events=2_000, keys=50, rate=500, disorder_ms=500, seed=14))

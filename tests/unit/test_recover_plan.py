@@ -25,7 +25,7 @@ WRITTEN = Mark("shop.clean", 0, 30, ("c",))
 GROUP = Mark("shop.clean", 0, 20, ("b",))
 TOPIC = Topic("in", 2, 3, {"retention.ms": "-1"})
 BACKUP = Backup(
-    "shop", "shop.toml", 1, "1", 3, (TOPIC,),
+    "shop", ("shop.toml",), 1, "1", 3, (TOPIC,),
     {"ingest": JobBackup("savepoint-1", 1, (READ,), (WRITTEN,))}, {"reports": (GROUP,)},
 )  # fmt: skip
 FOUND = {READ: Found((50,), 0), WRITTEN: Found((33,), 0), GROUP: Found((22,), 0)}
