@@ -189,16 +189,18 @@ class _Run:
         broker = brokers[len(self.seen["a broker of three"]) % len(brokers)]
         return {
             "nothing": lambda: None,
-            "a TaskManager": lambda: stack.taskmanagers()["taskmanager-1"],
-            "a Python worker": lambda: self._worker(),
+            "a TaskManager": lambda: stack.taskmanagers()[self._worker()[0]],
+            "a Python worker": lambda: self._worker()[1],
             "the JobManager that leads": lambda: stack.processes()[stack.status().leader or ""],
             "a broker of three": lambda: stack.processes()[broker],
             "ZooKeeper": lambda: stack.processes()["zookeeper"],
         }
 
-    def _worker(self) -> int:
-        found = [child for name in self.on.stack.taskmanagers() for child in self.on.stack.children(name)]
-        return next(child.pid for child in found if "beam_boot" in " ".join(child.process.cmdline()))
+    def _worker(self) -> tuple[str, int]:
+        """A Python worker, and the name of its TaskManager: one that has slots of the job."""
+        stack = self.on.stack
+        found = [(name, child) for name in stack.taskmanagers() for child in stack.children(name)]
+        return next((name, child.pid) for name, child in found if "beam_boot" in " ".join(child.process.cmdline()))
 
     def _kill(self, what: str, pid: int | None) -> None:
         began, now_ms = time.monotonic(), time.time_ns() // 1_000_000
