@@ -16,7 +16,7 @@ from statistics import median
 from typing import Self
 
 import orjson
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from rich.table import Table
 
 from benchmarks.stage import PARTITIONS, Stage, feeding, stage
@@ -119,6 +119,7 @@ class _Results:
     def __init__(self, pipeline: Pipeline) -> None:
         self.latest_end_ms = 0
         self._came: list[float] = []
+        self._failure: Exception | None = None
         self._ended = threading.Event()
         settings = {"group.id": "life", "enable.auto.commit": False, "isolation.level": "read_committed"}
         self._consumer = Consumer({**topics.client_config(pipeline.kafka), **settings}, logger=topics.log)
@@ -134,15 +135,27 @@ class _Results:
         self._ended.set()
         self._reader.join()
         self._consumer.close()
+        if self._failure is not None:
+            raise self._failure
 
     def _read(self) -> None:
+        try:
+            self._read_on()
+        except Exception as error:  # noqa: BLE001  # a thread's error is the caller's to raise
+            self._failure = error
+
+    def _read_on(self) -> None:
         while not self._ended.is_set():
-            found = [message for message in self._consumer.consume(10_000, 0.1) if message.error() is None]
-            if found:
+            came = False
+            for message in self._consumer.consume(10_000, 0.1):
+                if (error := message.error()) is None:
+                    end_ms = times.from_rfc3339(orjson.loads(message.value() or b"")["end"])
+                    self.latest_end_ms = max(self.latest_end_ms, end_ms)
+                    came = True
+                elif not error.retriable():  # a broker that is away is, and the client tries again
+                    raise KafkaException(error)
+            if came:
                 self._came.append(time.monotonic())
-            for message in found:
-                end_ms = times.from_rfc3339(orjson.loads(message.value() or b"")["end"])
-                self.latest_end_ms = max(self.latest_end_ms, end_ms)
 
     def longest_gap(self, since: float) -> float:
         """The longest time between two results of which the later one came after ``since``, s."""
@@ -186,7 +199,7 @@ class _Run:
     def _victims(self) -> dict[str, Callable[[], int | None]]:
         stack = self.on.stack
         brokers = [name for name in stack.processes() if name.startswith("kafka-")]
-        broker = brokers[len(self.seen["a broker of three"]) % len(brokers)]
+        broker = brokers[len(self.seen.get("a broker of three", ())) % len(brokers)]
         return {
             "nothing": lambda: None,
             "a TaskManager": lambda: stack.taskmanagers()[self._worker()[0]],

@@ -113,6 +113,7 @@ def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({}), **
 def feeding(pipeline: Pipeline, options: Options, stop: threading.Event | None = None) -> Iterator[threading.Thread]:
     """Generate events in a thread until all are sent or ``stop`` is set; what went wrong is raised at the end."""
     failures: list[BaseException] = []
+    stop = stop or threading.Event()
 
     def feed() -> None:
         try:
@@ -122,7 +123,12 @@ def feeding(pipeline: Pipeline, options: Options, stop: threading.Event | None =
 
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
-    yield feeder
-    feeder.join()
+    try:
+        yield feeder
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        feeder.join()
     if failures:
         raise failures[0]

@@ -58,7 +58,7 @@ def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
 
 def reading(arguments: argparse.Namespace) -> dict[str, bool]:
     """What the command line says of how a source begins and ends."""
-    return {"bounded": arguments.bounded, "from_group": arguments.from_group}
+    return {"bounded": arguments.bounded, "from_group": arguments.generation > 0}
 
 
 def configuration(
@@ -94,7 +94,6 @@ def _arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--bounded", action="store_true", help="read what is there, close all windows, end")
     parser.add_argument("--generation", type=int, default=0, help="how often the topics came back from a backup")
-    parser.add_argument("--from-group", action="store_true", help="read on where the consumer group has committed")
     parser.add_argument("--name", help="the job's name; the default is PIPELINE.JOB")
     parser.add_argument("--pathway", help="of a relay: whose topics it copies")
     return parser.parse_args()

@@ -100,9 +100,11 @@ def _read(
         "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
-        # Where a partition has no committed offset, the job fails: auto.offset.reset is none.
         "scan.startup.mode": "group-offsets" if from_group else "earliest-offset",
     }
+    if from_group:
+        # A partition without a committed offset is an error, and no guess.
+        options["properties.auto.offset.reset"] = "none"
     if bounded:
         options["scan.bounded.mode"] = "latest-offset"
     else:

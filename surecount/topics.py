@@ -38,6 +38,7 @@ _LEADER_MOVES = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError._NOENT,  # the client's own: it knows of no leader yet
 )
 _PROPERTIES = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
@@ -106,8 +107,11 @@ class Admin:
 
     def groups(self) -> list[str]:
         """The consumer groups of the cluster, sorted."""
-        listed = self._asked(lambda: self._client.list_consumer_groups(request_timeout=TIMEOUT_S))
-        return sorted(group.group_id for group in self._result(listed, "consumer groups can't be listed").valid)
+        listing = self._asked(lambda: self._client.list_consumer_groups(request_timeout=TIMEOUT_S))
+        found = self._result(listing, failure := "consumer groups can't be listed")
+        if found.errors:  # of brokers, whose groups are not among the others
+            raise self._error(failure, found.errors[0])
+        return sorted(group.group_id for group in found.valid)
 
     def configs(self, names: Iterable[str], *, only_own: bool = False) -> dict[str, dict[str, str]]:
         """Every setting of each topic, defaults of the broker included, or only its own."""
@@ -307,6 +311,8 @@ def groups(kafka: Kafka) -> list[str]:
 
 def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
     """Set offsets of a group that has no members, with ``metadata`` beside them. Raises SurecountError."""
+    if not offsets:
+        return
     config = {**client_config(kafka), "group.id": group, "enable.auto.commit": False}
     consumer = Consumer(config, logger=log)
     try:

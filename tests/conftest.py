@@ -180,9 +180,13 @@ class Load:
         self._stop = threading.Event()
         self._sending = ThreadPoolExecutor(1).submit(generate, pipeline, options, None, self._stop)
 
+    def stop(self) -> None:
+        """Send no more."""
+        self._stop.set()
+
     def end(self) -> Summary:
         """Stop; what was sent."""
-        self._stop.set()
+        self.stop()
         return self._sending.result(60)
 
 
@@ -196,6 +200,8 @@ def load() -> Iterator[Callable[..., Load]]:
         return started[-1]
 
     yield start
+    for one in started:
+        one.stop()
     for one in started:
         one.end()
 

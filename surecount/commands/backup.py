@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from surecount import config
-from surecount.commands.doctor import print_notes
-from surecount.commands.life import Accept
+from surecount.commands.life import Accept, prepare
 from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
-from surecount.doctor import refuse_to_start
 from surecount.local.stack import DEFAULT_DIRECTORY
 from surecount.ops import backup as backups
-from surecount.ops.recover import Recovery, bring_file
+from surecount.ops.life import Life, told
+from surecount.ops.recover import Recovery, bring_files
 from surecount.ops.storage import Folder, uri_of
 from surecount.ops.submit import job_name
 
@@ -65,24 +65,27 @@ def recover(
     """
     source = _folder(folder)
     kept = backups.load(source)
-    if bring_file(source, kept, pipeline):
-        err.print(f"wrote {pipeline} from the backup", highlight=False, soft_wrap=True)
+    for path in bring_files(source, kept, pipeline):
+        err.print(f"wrote {path} from the backup", highlight=False, soft_wrap=True)
     loaded = config.load(pipeline)
     cluster, environment = find_cluster(directory, flink)
     with err.status("asking Kafka") as status:
-        work = Recovery(source, kept, loaded, pipeline, cluster, environment, status.update)
+        work = Recovery(source, kept, loaded, cluster, status.update)
         made, created = work.prepare()
         ids: dict[str, str] = {}
         if not dry_run:
-            print_notes(refuse_to_start(loaded, cluster, loaded.jobs, None))
-            ids = work.run(made, accept or ())
+            work.bring(made, accept or ())
+            with told("all is brought back; `surecount start` starts what does not run"):
+                prepare(loaded, cluster, loaded.jobs, None)
+                life = Life(loaded, pipeline, cluster, environment, status.update)
+                ids = life.start(loaded.jobs, accepted=accept or ())
     if as_json:
         print_json(
             {
                 "created": created,
                 "jobs": {job_name(loaded, job): job_id for job, job_id in ids.items()},
-                "refusals": [refusal.__dict__ for refusal in made.refusals],
-                "could_not": made.notes,
+                "refusals": [asdict(refusal) for refusal in made.refusals],
+                "notes": made.notes,
             }
         )
         return
@@ -92,10 +95,10 @@ def recover(
         for refusal in made.refusals:
             out.print(f"would be refused: {refusal}", markup=False, highlight=False, soft_wrap=True)
     for note in made.notes:
-        out.print(f"could not: {note}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for job, job_id in ids.items():
         out.print(f"{job_name(loaded, job)} runs as {job_id}", highlight=False)
 
 
 def _folder(path: str) -> Folder:
-    return Folder(uri_of(path if "://" in path else str(Path(path).resolve())))
+    return Folder(uri_of(path if ":/" in path else str(Path(path).resolve())))

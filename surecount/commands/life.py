@@ -195,6 +195,7 @@ def _to_dict(pipeline: Pipeline, listed: Listed) -> dict[str, Any]:
                 "snapshot": run.snapshot,
                 "parallelism": run.parallelism,
                 "accepted": run.accepted,
+                "generation": run.generation,
                 "stopped_with": run.stopped_with,
                 "config_hash": run.config_hash,
                 "code_hash": run.code_hash,

@@ -10,7 +10,8 @@ A folder holds it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from surecount import __version__, topics, transactions
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.code import beside
-from surecount.ops.flink import Flink
+from surecount.ops.flink import Flink, Job
 from surecount.ops.ledger import LEDGER, now_ms
 from surecount.ops.life import Life, OnStep
 from surecount.ops.marks import Mark, take
 from surecount.ops.snapshots import Folders, Place, maker, read
 from surecount.ops.storage import Folder
 from surecount.ops.submit import job_name
+from surecount.ops.upgrade import Upgrade
 from surecount.topic_rules import Topic, output_names
 
 VERSION = 1
@@ -40,7 +42,6 @@ class JobBackup:
     """A job: the name of its savepoint's folder, where it ``reads`` on, and where what it ``writes`` ended."""
 
     savepoint: str
-    parallelism: int
     reads: tuple[Mark, ...]
     writes: tuple[Mark, ...]
 
@@ -64,7 +65,6 @@ class Backup:
     files: tuple[str, ...]
     at_ms: int
     surecount: str
-    brokers: int
     topics: tuple[Topic, ...]
     jobs: Mapping[str, JobBackup]
     groups: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
@@ -75,18 +75,24 @@ class Backup:
 _CONTENT = TypeAdapter(Backup)
 
 
+def place(folder: Folder, name: str) -> Folder:
+    """Where in a backup one of its ``files`` is."""
+    for part in Path(PIPELINE, name).parts[:-1]:
+        folder = folder.folder(part)
+    return folder
+
+
 def load(folder: Folder) -> Backup:
     """What a backup holds. Raises SurecountError where there is none, or one of another version."""
     if CONTENTS not in folder.files():
         raise SurecountError(f"{folder.uri}: there is no {CONTENTS}: no backup, or one that did not come to its end")
     content = folder.read(CONTENTS)
     try:
-        backup = _CONTENT.validate_json(content)
-    except ValidationError as error:
-        raise SurecountError(f"{folder.uri}/{CONTENTS}: not a backup that this version knows: {error}") from error
-    if backup.version != VERSION:
-        raise SurecountError(f"{folder.uri}/{CONTENTS}: written by another version of surecount, {backup.surecount}")
-    return backup
+        if (version := json.loads(content).get("version")) != VERSION:
+            raise SurecountError(f"{folder.uri}/{CONTENTS} is of version {version}, and {VERSION} is known here")
+        return _CONTENT.validate_json(content)
+    except (ValidationError, ValueError, AttributeError) as error:
+        raise SurecountError(f"{folder.uri}/{CONTENTS}: not a backup: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -103,44 +109,87 @@ class Work:
     def run(self) -> Backup:
         """Stop the jobs that run, the last of the flow first, look where everything stands, and start them again.
 
-        Raises SurecountError, then with the jobs started again, where something cannot be had.
+        Raises SurecountError, before anything is stopped where that can be seen; and where a job could not be started
+        again, with its name.
         """
-        if self.target.files() or self.target.folders():
-            raise SurecountError(f"{self.target.uri} is not empty", "name a folder that does not exist yet")
+        if CONTENTS in self.target.files():
+            raise SurecountError(f"{self.target.uri} holds a backup", "name another folder")
         life = Life(self.pipeline, self.file, self.flink, self.environment, self.on_step)
-        savepoints = self._stopped_with(life)
-        running, stopped = life.running(self.pipeline.jobs), []
+        running = life.running(self.pipeline.jobs)
+        savepoints = self._stopped_with(life, running)
+        self._check(life, running)
+        groups = [group for group in topics.groups(self.pipeline.kafka) if self._is_others(group)]
         try:
             for job in reversed(self.pipeline.jobs):
                 if job in running:
                     savepoints |= life.stop([job])
-                    stopped.append(job)
             self.on_step("looking where topics and groups stand")
             at_ms = now_ms()
             ends = {job: self._ends(self.pipeline.writes(job)) for job in self.pipeline.jobs}
-            groups, sendings = self._groups()
+            known = topics.offsets(self.pipeline.kafka, self._topics())
+            committed = {group: topics.committed(self.pipeline.kafka, group, known) for group in groups}
+            sendings = self._sendings()
             # As it is now: the run that begins next goes on from here as well.
             self._copy_ledgers()
         finally:
-            for job in reversed(stopped):
-                life.start([job], snapshot=savepoints[job])
-        return self._keep(life, savepoints, at_ms, ends, groups, sendings)
+            self._start_again(life, list(running))
+        return self._keep(life, savepoints, at_ms, ends, committed, sendings)
 
-    def _stopped_with(self, life: Life) -> dict[str, str]:
+    def _stopped_with(self, life: Life, running: Collection[str]) -> dict[str, str]:
         """The savepoints of the jobs that don't run."""
-        running, found = life.running(self.pipeline.jobs), {}
+        found = {}
         for job in self.pipeline.jobs:
             if job in running:
                 continue
-            runs = life.ledger(job).runs()
+            runs, name = life.ledger(job).runs(), job_name(self.pipeline, job)
             if not runs or runs[-1].stopped_with is None:
                 raise SurecountError(
-                    f"{job_name(self.pipeline, job)} does not run, and was not stopped with a savepoint",
+                    f"{name} does not run, and was not stopped with a savepoint",
                     "`surecount start` it first: a checkpoint cannot be taken elsewhere",
                     exit_code=1,
                 )
-            found[job] = runs[-1].stopped_with
+            path = found[job] = runs[-1].stopped_with
+            if "_metadata" not in Folder(path).files():
+                raise SurecountError(f"{name} was stopped with {path}, which is not there", exit_code=1)
         return found
+
+    def _check(self, life: Life, running: Mapping[str, Job]) -> None:
+        """Raise where a job that is stopped could not be started as it was."""
+        for job, one in running.items():
+            run = next((run for run in life.ledger(job).runs() if run.job_id == one.id), None)
+            if run is not None and run.bounded:
+                raise SurecountError(f"{one.name} ends by itself, where its input ends", "back it up then", exit_code=1)
+            topics.offsets(*self.pipeline.reads(job))
+        if running:
+            plans = Upgrade(self.pipeline, self.file, self.flink, self.environment).plans(list(running))
+            if changed := [job_name(self.pipeline, plan.job) for plan in plans if plan.changes]:
+                raise SurecountError(
+                    f"the pipeline file or the code has changed since {', '.join(changed)} was started",
+                    "`surecount upgrade` first, or back up with the file and the code that run",
+                    exit_code=1,
+                )
+
+    def _start_again(self, life: Life, jobs: Sequence[str]) -> None:
+        failed = []
+        for job in jobs:
+            try:
+                life.start([job])
+            except SurecountError as error:
+                failed.append(f"{job_name(self.pipeline, job)}: {error.message}")
+        if failed:
+            raise SurecountError(
+                "\n".join(["stopped for the backup, and not started again:", *failed]),
+                "`surecount start` starts what does not run",
+                exit_code=1,
+            )
+
+    def _is_others(self, group: str) -> bool:
+        """Whether a group is of others than our jobs and sendings, and than other pipelines."""
+        if not group.startswith("surecount."):
+            return True
+        jobs = [self.pipeline.group_id(job) for job in self.pipeline.jobs]
+        ours = group.startswith(self.pipeline.group_id("")) and not group.startswith(self.pipeline.group_id("send."))
+        return ours and group not in jobs
 
     def _copy_ledgers(self) -> None:
         ledgers = Folders.of(self.flink).savepoints.folder(LEDGER)
@@ -151,20 +200,14 @@ class Work:
     def _ends(self, names: Sequence[str]) -> dict[Place, int]:
         return {place: high for place, (_, high) in topics.offsets(self.pipeline.kafka, names).items()}
 
-    def _groups(self) -> tuple[dict[str, dict[Place, int]], list[Sending]]:
-        """The offsets of all groups but the jobs' own, and what `send` had sent."""
-        kafka, known = self.pipeline.kafka, topics.offsets(self.pipeline.kafka, self._topics())
-        own = {self.pipeline.group_id(job) for job in self.pipeline.jobs}
-        groups, sendings = {}, []
+    def _sendings(self) -> list[Sending]:
+        """How far each `send` had come."""
+        kafka, found = self.pipeline.kafka, []
         for group in topics.groups(kafka):
-            if group in own:
-                continue
             if group.startswith(self.pipeline.group_id("send.")):
                 sent = {topic: transactions.committed(kafka, topic, group) for topic in self._raw()}
-                sendings += [Sending(group, topic, at.byte, at.metadata) for topic, at in sent.items() if at]
-            elif found := topics.committed(kafka, group, known):
-                groups[group] = found
-        return groups, sendings
+                found += [Sending(group, topic, at.byte, at.metadata) for topic, at in sent.items() if at]
+        return found
 
     def _raw(self) -> list[str]:
         """The raw topics on the pipeline's own cluster."""
@@ -186,7 +229,7 @@ class Work:
         groups: Mapping[str, Mapping[Place, int]],
         sendings: Iterable[Sending],
     ) -> Backup:
-        """Write it all; nothing of it changes while the jobs run on."""
+        """Write it all, while the jobs run on."""
         pipeline = self.pipeline
         self.on_step("looking at the records that come before")
         runs = {job: life.ledger(job).runs() for job in pipeline.jobs}
@@ -194,12 +237,14 @@ class Work:
         snapshots = {snapshot.path: snapshot for snapshot in read(lambda: made, self.environment)}
         jobs = {}
         for job, path in savepoints.items():
-            kafka, _ = pipeline.reads(job)
-            # An offset below 0 stands for the earliest one: nothing was read yet.
-            wanted = {place: max(0, offset) for place, offset in snapshots[path].offsets.items()}
+            kafka, names = pipeline.reads(job)
+            held = topics.offsets(kafka, names)
+            # Below 0 is the marker of the earliest one: nothing was read yet.
+            wanted = {
+                place: offset if offset >= 0 else held[place][0] for place, offset in snapshots[path].offsets.items()
+            }
             jobs[job] = JobBackup(
                 savepoint=Folder(path).name,
-                parallelism=made[path].parallelism,
                 reads=tuple(take(kafka, wanted).values()),
                 writes=tuple(take(pipeline.kafka, ends[job]).values()),
             )
@@ -210,7 +255,6 @@ class Work:
             files=tuple(files),
             at_ms=at_ms,
             surecount=__version__,
-            brokers=cluster.brokers,
             topics=tuple(cluster.topics.values()),
             jobs=jobs,
             groups={group: tuple(take(pipeline.kafka, places).values()) for group, places in groups.items()},
@@ -220,7 +264,7 @@ class Work:
         for job, path in savepoints.items():
             Folder(path).copy(self.target.folder(SAVEPOINTS).folder(jobs[job].savepoint))
         for name, content in files.items():
-            self.target.folder(PIPELINE).folder(str(Path(name).parent)).write(Path(name).name, content)
+            place(self.target, name).write(Path(name).name, content)
         self.target.write(CONTENTS, _CONTENT.dump_json(backup, indent=2) + b"\n")
         return backup
 

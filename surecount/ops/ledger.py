@@ -5,6 +5,7 @@ that any machine that sees the snapshots can go on. Files are only added:
 
 - ``000001-run-JOBID.json``, written before Flink is asked to start a job: a :class:`Run`.
 - ``000001-stopped-JOBID.json``, when a job has stopped with a savepoint, and all that it wrote is committed.
+- ``000001-moved-JOBID.json``, when its savepoint was brought here from a backup: a :class:`Moved`.
 - ``code-HASH.zip``, the code of a run, so that an upgrade can go back to it.
 """
 
@@ -25,7 +26,16 @@ from surecount.ops.storage import Folder
 VERSION = 1
 LEDGER = "surecount-ledger"
 
-_FILE = re.compile(r"(\d{6})-(run|stopped)-([0-9a-f]{32})\.json")
+_FILE = re.compile(r"(\d{6})-(run|stopped|moved)-([0-9a-f]{32})\.json")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A savepoint, by the name of its folder, was brought here from a backup; ``offsets`` are those of the topics here
+    that are to be read next from it, as topic, partition, offset."""
+
+    savepoint: str
+    offsets: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Run:
     """One run of a job. ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as
     topic, partition, offset, and ``accepted`` are the codes of refusals gone against for it; ``generation`` counts how
     often the topics were brought back from a backup before it; ``stopped_with`` is the path of the savepoint that it
-    was stopped with, once it has ended."""
+    was stopped with, once it has ended; ``moved`` is there where that was brought here from a backup."""
 
     number: int
     job_id: str
@@ -50,6 +60,7 @@ class Run:
     accepted: tuple[str, ...] = ()
     generation: int = 0
     stopped_with: str | None = None
+    moved: Moved | None = None
     version: int = field(default=VERSION, repr=False)
 
     def pipeline(self, present: Pipeline | None = None) -> Pipeline:
@@ -74,16 +85,15 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first. Raises SurecountError where a file cannot be understood."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, dict[str, Any]]] = {"run": {}, "stopped": {}, "moved": {}}
         for name in self._folder.files():
             if match := _FILE.fullmatch(name):
-                content = self._read(name)
-                if match[2] == "run":
-                    found[match[3]] = content
-                elif match[3] in found:  # "run" sorts before "stopped"
-                    found[match[3]]["stopped_with"] = content["snapshot"]
+                found[match[2]][match[3]] = self._read(name)
         try:
-            runs = [_run(content) for content in found.values()]
+            runs = [
+                _run(content, found["stopped"].get(job_id), found["moved"].get(job_id))
+                for job_id, content in found["run"].items()
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise SurecountError(f"{self._folder.uri}: not a ledger that this version knows: {error}") from error
         return sorted(runs, key=lambda run: (run.number, run.started_ms))
@@ -96,6 +106,11 @@ class Ledger:
         """Write down that a run has stopped with a savepoint, and has nothing left to commit."""
         content = {"version": VERSION, "at_ms": now_ms(), "snapshot": snapshot}
         self._write(f"{run.number:06}-stopped-{run.job_id}.json", content)
+
+    def moved(self, run: Run, moved: Moved) -> None:
+        """Write down that the savepoint that a run was stopped with was brought here from a backup."""
+        content = {"version": VERSION, "at_ms": now_ms(), **asdict(moved)}
+        self._write(f"{run.number:06}-moved-{run.job_id}.json", content)
 
     def keep_code(self, code_hash: str, archive: bytes) -> None:
         """Keep the code of a run."""
@@ -120,9 +135,20 @@ class Ledger:
         self._folder.write(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
 
 
-def _run(content: dict[str, Any]) -> Run:
-    offsets = tuple((topic, partition, offset) for topic, partition, offset in content["offsets"])
-    return Run(**{**content, "offsets": offsets, "accepted": tuple(content["accepted"])})
+def _run(content: dict[str, Any], stopped: dict[str, Any] | None, moved: dict[str, Any] | None) -> Run:
+    return Run(
+        **{
+            **content,
+            "offsets": _offsets(content),
+            "accepted": tuple(content["accepted"]),
+            "stopped_with": stopped["snapshot"] if stopped else None,
+            "moved": Moved(moved["savepoint"], _offsets(moved)) if moved else None,
+        }
+    )
+
+
+def _offsets(content: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    return tuple((topic, partition, offset) for topic, partition, offset in content["offsets"])
 
 
 def config_of(pipeline: Pipeline) -> dict[str, Any]:

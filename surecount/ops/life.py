@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink, Job
 from surecount.ops.ledger import Ledger, Run
 from surecount.ops.restore import LATEST
-from surecount.ops.snapshots import Folders, Place, Snapshot, latest, read
+from surecount.ops.snapshots import Folders, Snapshot, latest, read
 from surecount.ops.submit import job_name, submit
 from surecount.waiting import wait_until
 
@@ -76,15 +76,13 @@ class Life:
         snapshot: str = LATEST,
         parallelism: int | None = None,
         accepted: Collection[str] = (),
-        moved: Mapping[Place, int] | None = None,
     ) -> dict[str, str]:
         """Start those of the jobs that don't run, each from its newest snapshot, or from ``snapshot``; ids by job.
 
-        ``parallelism`` is that of a job's last run where it is not given; ``moved`` are the offsets to read on at where
-        the topics were brought back from a backup.
+        ``parallelism`` is that of a job's last run where it is not given.
         """
         running = self.running(jobs)
-        return {job: self._start(job, snapshot, parallelism, accepted, moved) for job in jobs if job not in running}
+        return {job: self._start(job, snapshot, parallelism, accepted) for job in jobs if job not in running}
 
     def rescale(self, jobs: Sequence[str], parallelism: int) -> dict[str, str]:
         """Stop each job that has another parallelism with a savepoint, and start it from there; ids by job."""
@@ -102,7 +100,7 @@ class Life:
         for job, old in running.items():
             path = self._stop(job, old)
             stopped = f"{job_name(self._pipeline, job)} is stopped, with savepoint {path}"
-            with _told(f"{stopped}; `surecount start` starts it"):
+            with told(f"{stopped}; `surecount start` starts it"):
                 ids[job] = self._start(job, path, parallelism, ())
         return ids
 
@@ -124,7 +122,7 @@ class Life:
         self._on_step(f"{'stopping' if stop else 'taking a savepoint of'} {name}")
         wait_until_running(self._flink, running.id)  # while another JobManager takes it over, Flink refuses
         timeout_s = self._pipeline.checkpoint.timeout / 1000 + 10
-        with _told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
+        with told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
             return self._flink.savepoint(running.id, timeout_s, stop=stop)
 
     def _stop(self, job: str, running: Job) -> str:
@@ -138,21 +136,14 @@ class Life:
         self.ledger(job).stopped(run, path)
         return path
 
-    def _start(
-        self,
-        job: str,
-        snapshot: str,
-        parallelism: int | None,
-        accepted: Collection[str],
-        moved: Mapping[Place, int] | None = None,
-    ) -> str:
+    def _start(self, job: str, snapshot: str, parallelism: int | None, accepted: Collection[str]) -> str:
         name = job_name(self._pipeline, job)
         self._on_step(f"starting {name}")
         if parallelism is None:
             parallelism = self._parallelism(job)
         job_id = submit(
             self._pipeline, self._file, self._flink, self._environment,
-            job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted, code=self._code, moved=moved,
+            job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted, code=self._code,
         )  # fmt: skip
         self._on_step(f"waiting until {name} runs")
         wait_until_running(self._flink, job_id)
@@ -180,7 +171,7 @@ class Life:
 
 
 @contextmanager
-def _told(state: str) -> Iterator[None]:
+def told(state: str) -> Iterator[None]:
     """What is raised says as well how things stand."""
     try:
         yield

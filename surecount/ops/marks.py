@@ -7,7 +7,7 @@ transaction markers take some, and a copy of a topic whose beginning was deleted
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -28,8 +28,6 @@ _SPAN = 64
 _SPAN_GROWS = 16
 _STALLED_S = 30.0
 
-OnProgress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -41,6 +39,11 @@ class Mark:
     partition: int
     offset: int
     before: tuple[str, ...]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the records before it could also be those before another place a little later."""
+        return any(self.before[by:] == self.before[:-by] for by in range(1, len(self.before)))
 
     @property
     def place(self) -> Place:
@@ -55,11 +58,12 @@ class Search:
     """Looks for a mark among the records of a partition. Pure."""
 
     def __init__(self, mark: Mark, first: int) -> None:
-        """``first`` is the first offset of the partition, where a mark with nothing before it stands."""
+        """``first`` is the first offset of the partition. A mark with nothing before it is known to stand there only
+        where nothing ever came before it, or where the offsets are the same."""
         self._before = mark.before
         self._last: deque[str] = deque(maxlen=len(mark.before))
         self.records = 0
-        self.found = [] if mark.before else [first]
+        self.found = [first] if not mark.before and mark.offset in (0, first) else []
 
     def see(self, offset: int, digest: str) -> None:
         """The next record of the partition."""
@@ -93,9 +97,10 @@ def digest(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, 
 
 
 def take(kafka: Kafka, places: Mapping[Place, int]) -> dict[Place, Mark]:
-    """The marks of places, each an offset that is to be read next. Raises SurecountError."""
+    """The marks of places, each an offset that is to be read next; one outside of its partition stands at its end, or
+    its beginning. Raises SurecountError."""
     bounds = _bounds(kafka, places)
-    wanted = {place: min(offset, bounds[place][1]) for place, offset in places.items()}
+    wanted = {place: max(bounds[place][0], min(offset, bounds[place][1])) for place, offset in places.items()}
     marks: dict[Place, Mark] = {}
     span = _SPAN
     while left := [place for place in wanted if place not in marks]:
@@ -111,21 +116,21 @@ def take(kafka: Kafka, places: Mapping[Place, int]) -> dict[Place, Mark]:
     return marks
 
 
-def find(
-    kafka: Kafka, marks: Collection[Mark], *, count_after: bool, on_progress: OnProgress = lambda *_: None
-) -> dict[Mark, Found]:
+def find(kafka: Kafka, marks: Collection[Mark], *, count_after: bool) -> dict[Mark, Found]:
     """Where marks of different partitions stand now; one whose partition is not there is missing.
 
-    Offsets that are kept are seen at once; other partitions are read whole. Raises SurecountError.
+    Offsets that are kept are seen at once; partitions are read whole where they are not, or where the records before a
+    place repeat themselves. Raises SurecountError.
     """
     known = topics.Admin(kafka).metadata().topics
     there = [mark for mark in marks if mark.topic in known and mark.partition in known[mark.topic].partitions]
     bounds = _bounds(kafka, {mark.place for mark in there})
     inside = [mark for mark in there if bounds[mark.place][0] <= mark.offset <= bounds[mark.place][1]]
     same = take(kafka, {mark.place: mark.offset for mark in inside})
-    found = {mark: Found((mark.offset,), bounds[mark.place][0]) for mark in inside if same[mark.place] == mark}
+    kept = [mark for mark in inside if same[mark.place] == mark and not mark.repeats]
+    found = {mark: Found((mark.offset,), bounds[mark.place][0]) for mark in kept}
     searches = {mark.place: Search(mark, bounds[mark.place][0]) for mark in there if mark not in found}
-    for place, offset, seen in _read(kafka, {place: bounds[place] for place in searches}, on_progress):
+    for place, offset, seen in _read(kafka, {place: bounds[place] for place in searches}):
         searches[place].see(offset, seen)
     for mark in there:
         if mark not in found:
@@ -135,7 +140,7 @@ def find(
         return found
     after = dict.fromkeys((mark.place for mark in found), 0)
     ranges = {mark.place: (one.at[0], bounds[mark.place][1]) for mark, one in found.items() if len(one.at) == 1}
-    for place, _, _ in _read(kafka, ranges, on_progress):
+    for place, _, _ in _read(kafka, ranges):
         after[place] += 1
     return {mark: replace(one, after=after[mark.place]) for mark, one in found.items()}
 
@@ -149,15 +154,13 @@ def _bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int
     return {place: (low[place], max(low[place], high[place])) for place in low}
 
 
-def _read(kafka: Kafka, ranges: Ranges, on_progress: OnProgress = lambda *_: None) -> Iterator[tuple[Place, int, str]]:
+def _read(kafka: Kafka, ranges: Ranges) -> Iterator[tuple[Place, int, str]]:
     """Place, offset and digest of each committed record in ranges, those of a partition in order."""
-    total = sum(end - begin for begin, end in ranges.values())
     with TopicReader(kafka, ranges, spread_ms=0, timeout_s=_STALLED_S) as reader:
         while not reader.done:
             for run in reader.poll():
                 for message in run.messages:
                     yield run.place, offset_of(message), _digest(message)
-            on_progress(reader.offsets_read, total)
 
 
 def _digest(message: Message) -> str:

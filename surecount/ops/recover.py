@@ -9,36 +9,35 @@ from pathlib import Path
 from surecount import topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.backup import PIPELINE, SAVEPOINTS, Backup
+from surecount.ops.backup import SAVEPOINTS, Backup, place
 from surecount.ops.flink import Flink
-from surecount.ops.ledger import LEDGER, Ledger
-from surecount.ops.life import Life, OnStep
-from surecount.ops.marks import Found, Mark, find
-from surecount.ops.recover_plan import Plan, plan
+from surecount.ops.ledger import LEDGER, Ledger, Moved
+from surecount.ops.life import OnStep
+from surecount.ops.marks import find
+from surecount.ops.recover_plan import Places, Plan, plan
 from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Folders
 from surecount.ops.storage import Folder
 from surecount.ops.submit import job_name
 
 
-def bring_file(folder: Folder, backup: Backup, to: Path) -> bool:
-    """Write the pipeline file of a backup, and the user's code beside it, unless there is one; whether it did.
-
-    Raises SurecountError where another file than that is in the way of the code.
+def bring_files(folder: Folder, backup: Backup, to: Path) -> list[Path]:
+    """Write the pipeline file of a backup as ``to``, unless there is one, and the user's code beside it where that is
+    missing; what was written. Raises SurecountError where another file is in the way of the code.
     """
-    if to.exists():
-        return False
     pipeline, *code = backup.files
-    wanted = {to: pipeline, **{to.parent / name: name for name in code}}
-    contents = {}
-    for path, name in wanted.items():
-        contents[path] = folder.folder(PIPELINE).folder(str(Path(name).parent)).read(Path(name).name)
-        if path.exists() and path.read_bytes() != contents[path]:
-            raise SurecountError(f"{path} is not the one of the backup", "name a pipeline file in another folder")
+    wanted = {to.parent / name: name for name in code}
+    if not to.exists():
+        wanted[to] = pipeline
+    contents = {path: place(folder, name).read(Path(name).name) for path, name in wanted.items()}
     for path, content in contents.items():
+        if path.exists() and path.read_bytes() != content:
+            raise SurecountError(f"{path} is not the one of the backup", "name a pipeline file in another folder")
+    written = [path for path in contents if not path.exists()]
+    for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return True
+        path.write_bytes(contents[path])
+    return written
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,7 @@ class Recovery:
     folder: Folder
     backup: Backup
     pipeline: Pipeline
-    file: Path
     flink: Flink
-    environment: dict[str, str]
     on_step: OnStep = lambda _: None
 
     def prepare(self) -> tuple[Plan, list[str]]:
@@ -78,8 +75,8 @@ class Recovery:
         there = topics.describe(admin, names, only_own=True).topics
         return plan(self.pipeline, self.backup, there, self._found()), created
 
-    def run(self, made: Plan, accepted: Collection[str] = ()) -> dict[str, str]:
-        """Bring the ledger, savepoints and groups back, and start the jobs; ids by job.
+    def bring(self, made: Plan, accepted: Collection[str] = ()) -> None:
+        """Bring savepoints, the ledger and groups back; then the jobs can be started as any others.
 
         Raises SurecountError with every refusal that is not among the ``accepted`` codes, before anything is done.
         """
@@ -88,27 +85,22 @@ class Recovery:
         if left := [refusal for refusal in made.refusals if refusal.code not in accepted]:
             lines = "\n".join(dict.fromkeys(map(str, left)))
             raise SurecountError(f"{self.pipeline.name} cannot go on exactly from the backup:\n{lines}", exit_code=1)
-        self.on_step("copying savepoints and the run ledger")
-        savepoints = Folders.of(self.flink).savepoints
-        self.folder.folder(SAVEPOINTS).copy(savepoints)
+        self.on_step("setting the offsets of groups")
         for group, offsets in made.groups.items():
-            if offsets:
-                topics.commit(self.pipeline.kafka, group, offsets)
+            topics.commit(self.pipeline.kafka, group, offsets)
         for sending in self.backup.sendings:
-            place = (sending.topic, 0)
-            topics.commit(self.pipeline.kafka, sending.group, {place: sending.byte}, sending.metadata)
-        life = Life(self.pipeline, self.file, self.flink, self.environment, self.on_step)
-        ids: dict[str, str] = {}
-        for job in self.pipeline.jobs:
-            one = self.backup.jobs[job]
-            ids |= life.start(
-                [job],
-                snapshot=savepoints.folder(one.savepoint).uri,
-                parallelism=one.parallelism,
-                accepted=accepted,
-                moved=made.moved[job],
-            )
-        return ids
+            topics.commit(self.pipeline.kafka, sending.group, {(sending.topic, 0): sending.byte}, sending.metadata)
+        self.on_step("copying savepoints and the run ledger")
+        here, there = self.folder.folder(SAVEPOINTS), Folders.of(self.flink).savepoints
+        for one in self.backup.jobs.values():
+            here.folder(one.savepoint).copy(there.folder(one.savepoint))
+        for job, one in self.backup.jobs.items():
+            run = Ledger(here, self.pipeline, job).runs()[-1]
+            moved = tuple((*at, offset) for at, offset in made.moved[job].items())
+            # Before the run itself: no start may find that, and not where it is to read on.
+            Ledger(there, self.pipeline, job).moved(run, Moved(one.savepoint, moved))
+            name = job_name(self.pipeline, job)
+            here.folder(LEDGER).folder(name).copy(there.folder(LEDGER).folder(name))
 
     def _check_empty(self) -> None:
         """An attempt that did not come to its end may be made again; what went on from a backup may not."""
@@ -116,22 +108,23 @@ class Recovery:
         for job in self.pipeline.jobs:
             name = job_name(self.pipeline, job)
             kept = {run.job_id for run in Ledger(there, self.pipeline, job).runs()}
-            if any(run.job_id not in kept for run in Ledger(here, self.pipeline, job).runs()):
+            if self.flink.running(name) or any(
+                run.job_id not in kept for run in Ledger(here, self.pipeline, job).runs()
+            ):
                 raise SurecountError(
-                    f"{here.uri}/{LEDGER} knows runs of {name} that the backup does not",
-                    "`surecount start` goes on from their newest snapshot; a recovery needs an empty stack",
+                    f"{name} runs, or {here.uri}/{LEDGER} knows runs of it that the backup does not",
+                    "`surecount start` goes on from their newest snapshots; a recovery needs an empty stack",
                     exit_code=1,
                 )
 
-    def _found(self) -> dict[Mark, Found]:
+    def _found(self) -> Places:
         """Where all marks stand."""
-        found: dict[Mark, Found] = {}
+        reads, writes, groups = {}, {}, {}
         for job, one in self.backup.jobs.items():
-            self.on_step(f"looking where {job_name(self.pipeline, job)} reads on")
-            found |= find(self.pipeline.reads(job)[0], one.reads, count_after=False)
-            found |= find(self.pipeline.kafka, one.writes, count_after=True)
+            self.on_step(f"looking where {job_name(self.pipeline, job)} reads on, and what it wrote")
+            reads[job] = find(self.pipeline.reads(job)[0], one.reads, count_after=False)
+            writes[job] = find(self.pipeline.kafka, one.writes, count_after=True)
         for group, marks in self.backup.groups.items():
             self.on_step(f"looking where group {group} had come to")
-            new = [mark for mark in marks if mark not in found]
-            found |= find(self.pipeline.kafka, new, count_after=False)
-        return found
+            groups[group] = find(self.pipeline.kafka, marks, count_after=False)
+        return Places(reads, writes, groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from surecount.config import Pipeline
@@ -24,25 +24,32 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(
-    pipeline: Pipeline,
-    backup: Backup,
-    there: Mapping[str, Topic],
-    found: Mapping[Mark, Found],
-) -> Plan:
-    """The plan of a recovery. ``there`` are the topics of the pipeline's own cluster with their own settings, and
-    ``found`` is where the marks stand; one whose partition is not there is missing."""
+@dataclass(frozen=True)
+class Places:
+    """Where the marks stand now: those that each job reads on at, those of what it wrote, and those of each group. One
+    whose partition is not there is missing."""
+
+    reads: Mapping[str, Mapping[Mark, Found]]
+    writes: Mapping[str, Mapping[Mark, Found]]
+    groups: Mapping[str, Mapping[Mark, Found]]
+
+
+def plan(pipeline: Pipeline, backup: Backup, there: Mapping[str, Topic], places: Places) -> Plan:
+    """The plan of a recovery; ``there`` are the topics of the pipeline's own cluster, with their own settings."""
     made = Plan(notes=list(_topics(backup, there)))
+    read = {topic for job in backup.jobs for topic in pipeline.reads(job)[1]}
     for job, one in backup.jobs.items():
         made.moved[job] = {}
         for mark in one.reads:
-            _read(made, job, mark, found.get(mark))
-        if job == "ingest" and not pipeline.source.id_fields:
-            made.refusals += _ids(one.reads, made.moved[job])
+            _read(made, job, mark, places.reads[job].get(mark))
+        if job != "aggregate" and not pipeline.source.id_fields:
+            # What a relay has copied names the offset at its origin.
+            copies = {pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)}
+            made.refusals += _ids([mark for mark in one.reads if mark.topic not in copies], made.moved[job])
         for mark in one.writes:
-            _written(made, mark, found.get(mark))
+            _written(made, mark, places.writes[job].get(mark), read_by_us=mark.topic in read)
     for group, marks in backup.groups.items():
-        known = {mark: found[mark].at for mark in marks if mark in found}
+        known = {mark: places.groups[group][mark].at for mark in marks if mark in places.groups[group]}
         made.groups[group] = {mark.place: at[0] for mark, at in known.items() if len(at) == 1}
         made.notes += [
             f"group {group}: where it had come to in {mark} is not found, and not set"
@@ -59,34 +66,38 @@ def plan(
 
 def _read(made: Plan, job: str, mark: Mark, found: Found | None) -> None:
     """Where a job reads a partition on."""
-    if found is not None and len(found.at) == 1:
-        made.moved[job][mark.place] = found.at[0]
-        return
-    if found is not None and not found.records and not found.at:
-        made.moved[job][mark.place] = found.first
-        made.refusals.append(
-            Refusal(
-                "records_gone",
-                f"{job} reads on after {mark}: the partition is empty now",
-                "restore or mirror the topic, and recover again; what came after the backup is then counted",
-            )
+    moved = made.moved[job]
+    where = f"{job} reads on after {mark}"
+    whole = "restore or mirror each partition with its records in their order, from before the backup on"
+    if found is None:
+        made.refusals.append(Refusal("copy_differs", f"{where}: the partition is not there now", whole))
+    elif len(found.at) == 1:
+        moved[mark.place] = found.at[0]
+    elif found.at and mark.offset in found.at:
+        moved[mark.place] = mark.offset
+        why = f"{where}: the {len(mark.before)} records before it are in {len(found.at)} places now, also there"
+        made.refusals.append(Refusal("several_places", why, "make sure that the offsets are what they were"))
+    elif found.at:
+        why = f"{where}: the {len(mark.before)} records before it are in {len(found.at)} places now, and not there"
+        made.refusals.append(Refusal("copy_differs", why, whole))
+    elif not mark.before:
+        moved[mark.place] = found.first
+        if found.records:
+            why = f"{where}, before which all was deleted; the partition now has {found.records:,} records from offset "
+            why += f"{found.first} on, and which of them were counted is not known"
+            made.refusals.append(Refusal("beginning_unknown", why, "restore what came after the backup only"))
+    elif not found.records:
+        moved[mark.place] = found.first
+        hint = "restore or mirror the topic, and recover again; what came after the backup is then counted"
+        made.refusals.append(Refusal("records_gone", f"{where}: the partition is empty now", hint))
+    else:
+        why = (
+            f"{where}: the {len(mark.before)} records before it are not among the {found.records:,} that are there now"
         )
-        return
-    why = "the partition is not there now"
-    if found is not None:
-        why = f"the {len(mark.before)} records before it are " + (
-            "in several places now" if found.at else f"not among the {found.records:,} that are there now"
-        )
-    made.refusals.append(
-        Refusal(
-            "copy_differs",
-            f"{job} reads on after {mark}: {why}",
-            "restore or mirror each partition with its records in their order, from before the backup on",
-        )
-    )
+        made.refusals.append(Refusal("copy_differs", why, whole))
 
 
-def _ids(reads: tuple[Mark, ...], moved: Mapping[Place, int]) -> Iterator[Refusal]:
+def _ids(reads: Collection[Mark], moved: Mapping[Place, int]) -> Iterator[Refusal]:
     """Without source.event_id a record's id is its offset."""
     for mark in reads:
         if moved.get(mark.place, mark.offset) != mark.offset:
@@ -99,20 +110,21 @@ def _ids(reads: tuple[Mark, ...], moved: Mapping[Place, int]) -> Iterator[Refusa
             return
 
 
-def _written(made: Plan, mark: Mark, found: Found | None) -> None:
+def _written(made: Plan, mark: Mark, found: Found | None, *, read_by_us: bool) -> None:
     """What was written up to the backup is there, and nothing else."""
-    if found is None or len(found.at) != 1:
-        if mark.before:
-            made.notes.append(f"{mark}: what was written before the backup is not there; a recovery does not bring it")
-    elif found.after:
-        made.refusals.append(
-            Refusal(
-                "written_again",
-                f"{mark.topic} partition {mark.partition}: {found.after:,} records were written after the backup, and "
-                "would be written again",
-                f"restore it up to offset {found.at[0]} only",
-            )
-        )
+    where = f"{mark.topic} partition {mark.partition}"
+    # What is there twice for a reader, another job of ours would count twice.
+    code = "copy_differs" if read_by_us else "written_again"
+    if found is not None and len(found.at) == 1:
+        if found.after:
+            why = f"{where}: {found.after:,} records were written after the backup, and would be written again"
+            made.refusals.append(Refusal(code, why, f"restore it up to offset {found.at[0]} only"))
+    elif found is not None and found.records:
+        why = f"{where}: which of its {found.records:,} records were written before the backup is not known; those "
+        why += "after it would be written again"
+        made.refusals.append(Refusal(code, why, "restore it up to the backup, or make it empty"))
+    elif mark.before:
+        made.notes.append(f"{mark}: what was written before the backup is not there; a recovery does not bring it")
 
 
 def _topics(backup: Backup, there: Mapping[str, Topic]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from surecount import topics
 from surecount.config import Pipeline
@@ -27,12 +28,10 @@ def find(
     accepted: Collection[str] = (),
     *,
     bounded: bool = False,
-    moved: Mapping[Place, int] | None = None,
 ) -> Snapshot | None:
     """The snapshot at the path ``wanted``, or the newest for ``LATEST``, checked for the job as it is now.
 
-    ``moved`` are the offsets to read on at where the topics were brought back from a backup. None where no run has come
-    as far as a checkpoint. Raises SurecountError with all that stands against it.
+    None where no run has come as far as a checkpoint. Raises SurecountError with all that stands against it.
     """
     if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
         raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
@@ -54,11 +53,14 @@ def find(
         raise _gone(path, "or it was never complete")
     if chosen is None:
         return None
-    chosen = as_moved(chosen, runs, moved)
+    held = _held(pipeline, job)
+    chosen = as_moved(chosen, runs)
+    if chosen.moved and held is not None:
+        # Partitions that no one had read when the backup was made.
+        chosen = replace(chosen, offsets={**{place: low for place, (low, _) in held.items()}, **chosen.offsets})
     told = []
     if chosen.committables and chosen.run.stopped_with != chosen.path:
         told = transactions(pipeline.kafka, environment, [pipeline.transactional_id_prefix(job, "")])
-    held = _held(pipeline, job)
     check_restore(pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, bounded=bounded)
     return chosen
 

@@ -23,6 +23,8 @@ ACCEPTABLE = {
     "unchecked": "records that are deleted are never counted",
     "transactions_gone": "what they held is missing from the outputs",
     "written_again": "what was written after the backup is there twice",
+    "several_places": "the offset of the backup is taken",
+    "beginning_unknown": "the partition is read from the first record that is there",
 }
 
 _ABORTED = ("PrepareAbort", "CompleteAbort")

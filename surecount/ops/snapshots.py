@@ -25,6 +25,9 @@ Committable = tuple[str, int, int]
 READY = "ready\n"
 """What the reader of snapshots prints when it is up."""
 
+_COMMITTED = -3
+"""The connector's marker of a partition that is to be read on where its group has committed."""
+
 _CHECKPOINT = re.compile(r"chk-(\d+)")
 
 
@@ -33,7 +36,7 @@ class Snapshot:
     """What a snapshot holds. ``run`` is the one that made it; ``offsets`` are those that it reads next;
     ``max_parallelism`` is 0 where there is no keyed state; ``committables`` are the transactions that whoever goes on
     from it is to commit, if they are not yet; ``moved`` tells that ``offsets`` are not those in its files, but of
-    topics that were brought back from a backup."""
+    topics that were brought back from a backup, and ``generation`` is that of a run that goes on from it."""
 
     path: str
     run: Run
@@ -45,6 +48,7 @@ class Snapshot:
     offsets: Mapping[Place, int]
     committables: tuple[Committable, ...] = ()
     moved: bool = False
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,29 +133,45 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
             if _is_whole(Folder(content["path"])):
                 raise SurecountError(f"{content['path']} cannot be read: {error}", "restore its files, or name another")
             continue
-        offsets = {(topic, partition): offset for topic, partition, offset in content.pop("offsets")}
+        run = paths[content["path"]]
+        offsets = standing(content.pop("offsets"), run)
         committables = tuple(map(tuple, content.pop("committables")))
-        snapshots.append(Snapshot(**content, run=paths[content["path"]], offsets=offsets, committables=committables))
+        snapshots.append(
+            Snapshot(
+                **content,
+                run=run,
+                offsets=offsets,
+                committables=committables,
+                generation=run.generation,
+            )
+        )
     return sorted(snapshots, key=lambda s: (s.run.number, s.id))
 
 
-def as_moved(snapshot: Snapshot, runs: Sequence[Run], offsets: Mapping[Place, int] | None) -> Snapshot:
-    """The snapshot with the offsets of topics that were brought back from a backup: the given ones, or where that
-    was done before, those which the run had that began from it then. Raises SurecountError where none did.
+def standing(offsets: Iterable[tuple[str, int, int]], run: Run) -> dict[Place, int]:
+    """What a run reads next: a partition of which it has read nothing yet stands where its group was put for it, and
+    Flink keeps a marker. Below 0 are then those for the earliest records."""
+    began = {(topic, partition): offset for topic, partition, offset in run.offsets}
+    found = {(topic, partition): offset for topic, partition, offset in offsets}
+    return {place: began.get(place, offset) if offset == _COMMITTED else offset for place, offset in found.items()}
+
+
+def as_moved(snapshot: Snapshot, runs: Sequence[Run]) -> Snapshot:
+    """The snapshot with the offsets of the topics as they are: those that the ledger has for one that was brought here
+    from a backup. Raises SurecountError for others of before that.
     """
-    if offsets is None:
-        if snapshot.run.generation == runs[-1].generation:
-            return snapshot
-        began = [run for run in runs if run.snapshot == snapshot.path and run.generation > snapshot.run.generation]
-        if not began:
-            raise SurecountError(
-                f"{snapshot.path} was made before the topics were brought back from a backup",
-                "its offsets are those of topics that are gone; start from a later one",
-                exit_code=1,
-            )
-        offsets = {(topic, partition): offset for topic, partition, offset in began[-1].offsets}
+    run = snapshot.run
+    if run.moved is None and run.generation == runs[-1].generation:
+        return snapshot
+    if run.moved is None or run.moved.savepoint != Folder(snapshot.path).name:
+        raise SurecountError(
+            f"{snapshot.path} was made before the topics were brought back from a backup",
+            "its offsets are those of topics that are gone; start from a later one",
+            exit_code=1,
+        )
+    offsets = {(topic, partition): offset for topic, partition, offset in run.moved.offsets}
     # What was to be committed is in the outputs that were brought back, or gone with the others.
-    return replace(snapshot, offsets=offsets, committables=(), moved=True)
+    return replace(snapshot, offsets=offsets, committables=(), moved=True, generation=run.generation + 1)
 
 
 def _is_whole(folder: Folder) -> bool:

@@ -67,11 +67,12 @@ class Folder:
             raise self._unreachable(error) from error
 
     def copy(self, to: Folder) -> None:
-        """Copy the files of this folder, and of those in it, into another one."""
-        for name in self.files():
-            self._copy(name, to)
+        """Copy the files of this folder, and of those in it, into another one; ``_metadata``, by which a snapshot is
+        whole, comes last."""
         for folder in self.folders():
             folder.copy(to.folder(folder.name))
+        for name in sorted(self.files(), key=lambda name: name == "_metadata"):
+            self._copy(name, to)
 
     def _copy(self, name: str, to: Folder) -> None:
         system, path = self._system()

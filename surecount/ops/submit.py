@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
 from surecount.ops.restore import find
-from surecount.ops.snapshots import Folders, Place
+from surecount.ops.snapshots import Folders
 
 _SHOWN_LINES = 12
 
@@ -55,15 +55,13 @@ def submit(
     snapshot: str | None = None,
     accepted: Collection[str] = (),
     code: bytes | None = None,
-    moved: Mapping[Place, int] | None = None,
 ) -> str:
     """Submit one job of a pipeline and return its id.
 
     ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is the path
     of a savepoint or checkpoint to start from, or ``LATEST``, which may be none; it is checked, and the run is
     written into the ledger. ``accepted`` are codes of refusals to go against. ``code`` is what the ledger kept of an
-    earlier run, to be run in place of that of now. ``moved`` are the offsets to read on at where the topics were
-    brought back from a backup. Raises SurecountError with what is refused, or Flink's own cause.
+    earlier run, to be run in place of that of now. Raises SurecountError with what is refused, or Flink's own cause.
     """
     if code is None and pipeline.source.decode is not None:
         check_decode(pipeline_file, pipeline.source.decode)
@@ -79,9 +77,7 @@ def submit(
     runs = ledger.runs()
     origin = None
     if snapshot is not None:
-        origin = find(
-            pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded, moved=moved
-        )
+        origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded)
     if origin is None:
         check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
@@ -104,13 +100,15 @@ def submit(
             versions=versions(environment),
             transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
             accepted=tuple(accepted),
-            generation=(runs[-1].generation if runs else 0) + (moved is not None),
+            generation=origin.generation if origin else runs[-1].generation if runs else 0,
         )
         ledger.keep_code(run.code_hash, pack(shipped))
         # Before it begins: a run that the ledger does not know could not be gone on from.
         ledger.add(run)
-        if origin is not None and origin.moved:
-            topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), origin.offsets)
+        if run.generation:
+            # The group tells the sources where to read on; in later runs, those of partitions without a record since.
+            standing = {place: offset for place, offset in origin.offsets.items() if offset >= 0} if origin else {}
+            topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), standing)
         _run(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
     return run.job_id
 
@@ -143,7 +141,6 @@ def _run(
         *(["--pathway", pathway.name] if pathway else []),
         *(["--bounded"] if run.bounded else []),
         *(["--generation", str(run.generation)] if run.generation else []),
-        *(["--from-group"] if moved else []),
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr

@@ -17,7 +17,7 @@ from surecount.local.stack import Stack
 from surecount.ops import backup as backups
 from surecount.ops.history import history
 from surecount.ops.life import Life
-from surecount.ops.recover import Recovery, bring_file
+from surecount.ops.recover import Recovery, bring_files
 from surecount.ops.storage import Folder
 from surecount.waiting import wait_until
 from tests.conftest import Load, Running, read_committed, started
@@ -88,27 +88,27 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     kept = work.run()
     assert list(life.running(run.pipeline.jobs)) == ["aggregate"]  # it goes on
     assert backups.load(folder) == kept
-    with pytest.raises(SurecountError, match="is not empty"):
+    with pytest.raises(SurecountError, match="holds a backup"):
         work.run()
 
     # What the first stack does from here on is lost with it, but for the records that came in.
     feeding.end()
     ends = {mark.place: mark.offset for job in kept.jobs.values() for mark in job.writes}
     file = tmp_path / "there" / "shop.toml"
-    assert bring_file(folder, kept, file)
+    assert bring_files(folder, kept, file) == [file]
     assert file.read_text() == run.file.read_text()
     file.write_text(file.read_text().replace(run.stack.bootstrap_servers, elsewhere.bootstrap_servers))
     there = Running(config.load(file), file, elsewhere)
 
     def recovery(running: Running) -> Recovery:
-        return Recovery(folder, kept, running.pipeline, running.file, running.flink, elsewhere.flink_env())
+        return Recovery(folder, kept, running.pipeline, running.flink)
 
     empty, made = recovery(there).prepare()
     assert set(made) == {source, *outputs}
     assert {refusal.code for refusal in empty.refusals} == {"records_gone"}
     assert own_settings(there, results) == own_settings(run, results) != {}
     with pytest.raises(SurecountError, match="the partition is empty now"):
-        recovery(there).run(empty)
+        recovery(there).bring(empty)
 
     # Aborted records and a transaction marker first, so that no offset is what it was.
     shift = Producer({**topics.client_config(there.pipeline.kafka), "transactional.id": "shift"})
@@ -131,10 +131,12 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     assert not plan.refusals
     assert not plan.notes
     assert all(plan.moved["aggregate"][mark.place] != mark.offset for mark in kept.jobs["aggregate"].reads)
-    ids = recovery(there).run(plan)
+    recovery(there).bring(plan)
+    recovery(there).bring(recovery(there).prepare()[0])  # one that was interrupted can be made again
     assert topics.committed(there.pipeline.kafka, group, [place])[place] == plan.groups[group][place]
 
     goes_on = Life(there.pipeline, there.file, there.flink, elsewhere.flink_env())
+    ids = goes_on.start(there.pipeline.jobs)
     wait_until(lambda: there.flink.checkpoints(ids["aggregate"])["counts"]["completed"] >= 2, 60, "checkpoints")
     goes_on.rescale(["aggregate"], 1)
     assert [run.generation for run in goes_on.ledger("aggregate").runs()] == [0, 1, 1]

@@ -161,6 +161,7 @@ def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -
     # What would have been written twice: the old savepoint knows nothing of the window's result.
     job = life.start(JOBS, snapshot=older, accepted=["not_newest", "records_gone"])["aggregate"]
 
+    # The group has been that far before.
     def read() -> int:
         life.savepoint(JOBS)
         return life.snapshots("aggregate").newest.offsets[source, 0]

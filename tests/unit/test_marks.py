@@ -44,6 +44,20 @@ def test_it_is_found_nowhere_else_than_after_the_same_records(
     assert search(mark, other, list(range(len(other)))).found == (expected if depth else [0])
 
 
+@given(st.lists(st.sampled_from("ab"), max_size=DEPTH), st.lists(st.sampled_from("ab"), max_size=DEPTH))
+def test_a_mark_that_fits_twice_within_its_depth_repeats_itself(before: list[str], more: list[str]) -> None:
+    mark = Mark("t", 0, len(before), tuple(before))
+    found = search(mark, [*before, *more], list(range(len(before) + len(more))))
+    close = [end for end in found.found if len(before) < end < 2 * len(before)]
+    assert mark.repeats or not close
+
+
+def test_with_nothing_before_it_a_mark_is_at_the_beginning_only_where_that_is_known() -> None:
+    assert search(Mark("t", 0, 0, ()), [], [], 7).found == [7]
+    assert search(Mark("t", 0, 7, ()), [], [], 7).found == [7]
+    assert search(Mark("t", 0, 9, ()), [], [], 7).found == []
+
+
 def test_digests_tell_nothing_from_none_and_where_parts_begin() -> None:
     parts = [
         (None, b"", []),
