@@ -91,9 +91,10 @@ def recover(
         return
     if created:
         out.print(f"made {', '.join(created)}", highlight=False, soft_wrap=True)
-    if dry_run:
-        for refusal in made.refusals:
-            out.print(f"would be refused: {refusal}", markup=False, highlight=False, soft_wrap=True)
+    for refusal in made.refusals if dry_run else ():
+        out.print(f"would be refused: {refusal}", markup=False, highlight=False, soft_wrap=True)
+    if dry_run and not made.refusals:
+        out.print(f"{', '.join(job_name(loaded, job) for job in loaded.jobs)} can go on exactly from the backup")
     for note in made.notes:
         out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for job, job_id in ids.items():
