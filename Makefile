@@ -17,7 +17,7 @@ demo: setup ## a real cluster, a kill in the middle, books that balance
 bench: setup ## measurements on a cluster of their own: make bench ARGS="latency"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-test: setup ## the whole suite, some 21 minutes on 2 cores; with ARGS="PATH …" what they choose
+test: setup ## the whole suite, under 20 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
 	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder

@@ -33,6 +33,25 @@ from surecount.ops.submit import submit
 from surecount.waiting import WaitTimeoutError, wait_until
 
 KEPT_LOGS = Path("test-logs")
+
+PIPELINE = """
+[source]
+topics = ["NAME.in"]
+event_time = { field = "ts", unit = "ms" }
+out_of_orderness = "1 s"
+idle_after = "5 s"
+
+[[aggregate]]
+name = "a"
+key = ["customer"]
+sum = ["amount"]
+window = "5 s"
+
+[checkpoint]
+interval = "1 s"
+"""
+"""One aggregate with short windows and checkpoints, for :func:`make`."""
+
 _HOUR_S = 3_600
 _JVM_OPTIONS = "env.java.opts.all"
 

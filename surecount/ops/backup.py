@@ -131,8 +131,10 @@ class Work:
             sendings = self._sendings()
             # As it is now: the run that begins next goes on from here as well.
             self._copy_ledgers()
-        finally:
-            self._start_again(life, list(running))
+        except BaseException as error:
+            self._start_again(life, list(running), f"after {error}" if isinstance(error, SurecountError) else "")
+            raise
+        self._start_again(life, list(running))
         return self._keep(life, savepoints, at_ms, ends, committed, sendings)
 
     def _stopped_with(self, life: Life, running: Collection[str]) -> dict[str, str]:
@@ -169,7 +171,7 @@ class Work:
                     exit_code=1,
                 )
 
-    def _start_again(self, life: Life, jobs: Sequence[str]) -> None:
+    def _start_again(self, life: Life, jobs: Sequence[str], why: str = "") -> None:
         failed = []
         for job in jobs:
             try:
@@ -178,7 +180,7 @@ class Work:
                 failed.append(f"{job_name(self.pipeline, job)}: {error.message}")
         if failed:
             raise SurecountError(
-                "\n".join(["stopped for the backup, and not started again:", *failed]),
+                "\n".join(["stopped for the backup, and not started again:", *failed, *filter(None, [why])]),
                 "`surecount start` starts what does not run",
                 exit_code=1,
             )

@@ -20,24 +20,7 @@ from surecount.ops.life import Life
 from surecount.ops.recover import Recovery, bring_files
 from surecount.ops.storage import Folder
 from surecount.waiting import wait_until
-from tests.conftest import Load, Running, read_committed, started
-
-PIPELINE = """
-[source]
-topics = ["NAME.in"]
-event_time = { field = "ts", unit = "ms" }
-out_of_orderness = "1 s"
-idle_after = "5 s"
-
-[[aggregate]]
-name = "a"
-key = ["customer"]
-sum = ["amount"]
-window = "5 s"
-
-[checkpoint]
-interval = "1 s"
-"""
+from tests.conftest import PIPELINE, Load, Running, read_committed, started
 
 
 @pytest.fixture

@@ -22,24 +22,7 @@ from surecount.generate import Options, generate
 from surecount.ops.life import Life
 from surecount.ops.transactions import Transaction, transactions
 from surecount.waiting import wait_until
-from tests.conftest import Running
-
-PIPELINE = """
-[source]
-topics = ["NAME.in"]
-event_time = { field = "ts", unit = "ms" }
-out_of_orderness = "1 s"
-idle_after = "5 s"
-
-[[aggregate]]
-name = "a"
-key = ["customer"]
-sum = ["amount"]
-window = "5 s"
-
-[checkpoint]
-interval = "1 s"
-"""
+from tests.conftest import PIPELINE, Running
 
 
 def command(run: Running, *arguments: str, expect: int) -> str:

@@ -17,24 +17,8 @@ from surecount.audit import audit
 from surecount.errors import SurecountError
 from surecount.ops.life import Life
 from surecount.waiting import wait_until
-from tests.conftest import Load, Running
+from tests.conftest import PIPELINE, Load, Running
 
-PIPELINE = """
-[source]
-topics = ["NAME.in"]
-event_time = { field = "ts", unit = "ms" }
-out_of_orderness = "1 s"
-idle_after = "5 s"
-
-[[aggregate]]
-name = "a"
-key = ["customer"]
-sum = ["amount"]
-window = "5 s"
-
-[checkpoint]
-interval = "1 s"
-"""
 JOBS = ("aggregate",)
 
 
