@@ -10,7 +10,7 @@ import pytest
 
 from surecount import config
 from surecount.errors import SurecountError
-from surecount.ops.ledger import LEDGER, Ledger, Run, config_of, hash_of
+from surecount.ops.ledger import LEDGER, Ledger, Moved, Run, config_of, hash_of
 from surecount.ops.storage import Folder, uri_of
 
 PIPELINE = config.parse(
@@ -47,6 +47,13 @@ def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
         replace(runs[1], stopped_with="file:///s/savepoint-bbbbbb-1"),
         runs[2],
     ]
+    # Known before its run is, which a recovery that is interrupted between the two leaves behind.
+    moved = Moved("savepoint-dddddd-1", (("in", 0, 9),))
+    later = replace(a_run(11, "d" * 32), generation=1)
+    ledger(tmp_path).moved(later, moved)
+    assert len(ledger(tmp_path).runs()) == 3
+    ledger(tmp_path).add(later)
+    assert ledger(tmp_path).runs()[-1] == replace(later, moved=moved)
     assert ledger(tmp_path, "ingest").runs() == []
 
 

@@ -11,9 +11,9 @@ import pytest
 from surecount import config
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.ledger import Run, config_of
+from surecount.ops.ledger import Moved, Run, config_of
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
-from surecount.ops.snapshots import Place, Snapshot, latest, maker
+from surecount.ops.snapshots import Place, Snapshot, as_moved, latest, maker, standing
 from surecount.ops.transactions import Transaction
 
 CONTENT: dict[str, Any] = {
@@ -232,3 +232,23 @@ def test_who_made_a_snapshot_is_in_its_name() -> None:
     assert maker("file:///elsewhere/savepoint-000001-abcdef", runs) == runs[0]
     with pytest.raises(SurecountError, match="knows no run"):
         maker("file:///elsewhere/savepoint-000003-abcdef", runs)
+
+
+def test_a_partition_without_a_record_yet_stands_where_its_run_began() -> None:
+    began = replace(RUN, offsets=(("in", 0, 30), ("in", 1, 40)))
+    found = [("in", 0, -3), ("in", 1, 55), ("in", 2, -3), ("in", 3, -2)]
+    assert standing(found, began) == {("in", 0): 30, ("in", 1): 55, ("in", 2): -3, ("in", 3): -2}
+
+
+def test_a_savepoint_that_was_brought_here_reads_on_where_the_ledger_says_whoever_starts_it() -> None:
+    brought = replace(RUN, moved=Moved("savepoint-000001-x", (("in", 0, 7),)))
+    snapshot = checkpoint(brought, 7, path="file:///there/savepoint-000001-x", committables=(("p", 1, 1),))
+    died_at_once = replace(run(2, snapshot.path), generation=1)
+    for runs in ([brought], [brought, died_at_once]):
+        moved = as_moved(snapshot, runs)
+        assert (moved.offsets, moved.committables, moved.moved, moved.generation) == ({("in", 0): 7}, (), True, 1)
+    its_own = replace(checkpoint(died_at_once, 8), generation=1)
+    assert as_moved(its_own, [brought, died_at_once]) == its_own
+    for old in (checkpoint(brought, 6), checkpoint(RUN, 6)):
+        with pytest.raises(SurecountError, match="before the topics were brought back"):
+            as_moved(old, [brought, died_at_once])
