@@ -304,11 +304,6 @@ def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[
     return {place: (low[place], high[place]) for place in low}
 
 
-def groups(kafka: Kafka) -> list[str]:
-    """The consumer groups of a cluster."""
-    return Admin(kafka).groups()
-
-
 def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
     """Set offsets of a group that has no members, with ``metadata`` beside them. Raises SurecountError."""
     if not offsets:

@@ -118,7 +118,7 @@ class Work:
         running = life.running(self.pipeline.jobs)
         savepoints = self._stopped_with(life, running)
         self._check(life, running)
-        groups = [group for group in topics.groups(self.pipeline.kafka) if self._is_others(group)]
+        groups = topics.Admin(self.pipeline.kafka).groups()
         try:
             for job in reversed(self.pipeline.jobs):
                 if job in running:
@@ -127,8 +127,9 @@ class Work:
             at_ms = now_ms()
             ends = {job: self._ends(self.pipeline.writes(job)) for job in self.pipeline.jobs}
             known = topics.offsets(self.pipeline.kafka, self._topics())
-            committed = {group: topics.committed(self.pipeline.kafka, group, known) for group in groups}
-            sendings = self._sendings()
+            others = filter(self._is_others, groups)
+            committed = {group: topics.committed(self.pipeline.kafka, group, known) for group in others}
+            sendings = self._sendings(groups)
             # As it is now: the run that begins next goes on from here as well.
             self._copy_ledgers()
         except BaseException as error:
@@ -202,10 +203,10 @@ class Work:
     def _ends(self, names: Sequence[str]) -> dict[Place, int]:
         return {place: high for place, (_, high) in topics.offsets(self.pipeline.kafka, names).items()}
 
-    def _sendings(self) -> list[Sending]:
+    def _sendings(self, groups: Iterable[str]) -> list[Sending]:
         """How far each `send` had come."""
         kafka, found = self.pipeline.kafka, []
-        for group in topics.groups(kafka):
+        for group in groups:
             if group.startswith(self.pipeline.group_id("send.")):
                 sent = {topic: transactions.committed(kafka, topic, group) for topic in self._raw()}
                 found += [Sending(group, topic, at.byte, at.metadata) for topic, at in sent.items() if at]
