@@ -11,7 +11,14 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from surecount.config import Kafka, Pathway, Pipeline
@@ -104,6 +111,13 @@ class Admin:
     def metadata(self) -> Any:
         """Brokers and topics of the cluster."""
         return self._asked(lambda: self._client.list_topics(timeout=TIMEOUT_S))
+
+    def ids(self, names: Iterable[str]) -> dict[str, str]:
+        """What tells each topic from another one of its name that was there before, or comes after it."""
+        wanted = TopicCollection(list(names))
+        futures = self._asked(lambda: self._client.describe_topics(wanted, request_timeout=TIMEOUT_S))
+        found = {name: self._result(future, f"topic {name!r} can't be read") for name, future in futures.items()}
+        return {name: str(description.topic_id) for name, description in found.items()}
 
     def groups(self) -> list[str]:
         """The consumer groups of the cluster, sorted."""

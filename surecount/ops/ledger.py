@@ -40,10 +40,14 @@ class Moved:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a job. ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as
-    topic, partition, offset, and ``accepted`` are the codes of refusals gone against for it; ``generation`` counts how
-    often the topics were brought back from a backup before it; ``stopped_with`` is the path of the savepoint that it
-    was stopped with, once it has ended; ``moved`` is there where that was brought here from a backup."""
+    """One run of a job.
+
+    ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as topic, partition, offset, and
+    ``accepted`` are the codes of refusals gone against for it. ``topic_ids`` are the brokers' ids of the topics that it
+    reads, by name, where they could be told. ``generation`` counts how often the topics were brought back from a backup
+    before it. ``stopped_with`` is the path of the savepoint that it was stopped with, once it has ended; ``moved`` is
+    there where that was brought here from a backup.
+    """
 
     number: int
     job_id: str
@@ -58,6 +62,7 @@ class Run:
     transactional_id_prefix: str
     offsets: tuple[tuple[str, int, int], ...] = ()
     accepted: tuple[str, ...] = ()
+    topic_ids: dict[str, str] = field(default_factory=dict)
     generation: int = 0
     stopped_with: str | None = None
     moved: Moved | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from surecount import topics
 from surecount.config import Pipeline
@@ -15,6 +16,8 @@ from surecount.ops.storage import uri_of
 from surecount.ops.transactions import transactions
 
 LATEST = "latest"
+
+T = TypeVar("T")
 
 
 def find(
@@ -61,7 +64,8 @@ def find(
     told = []
     if chosen.committables and chosen.run.stopped_with != chosen.path:
         told = transactions(pipeline.kafka, environment, [pipeline.transactional_id_prefix(job, "")])
-    check_restore(pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, bounded=bounded)
+    ids = None if chosen.moved else ids_of_topics(pipeline, job)
+    check_restore(pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, ids, bounded=bounded)
     return chosen
 
 
@@ -70,10 +74,20 @@ def _gone(path: str, more: str) -> SurecountError:
     return SurecountError(f"there is no snapshot at {path}: {more}", hint, exit_code=1)
 
 
+def ids_of_topics(pipeline: Pipeline, job: str) -> dict[str, str] | None:
+    """The brokers' id of each topic that a job reads; None where another cluster than ours is away."""
+    kafka, names = pipeline.reads(job)
+    return _if_there(pipeline, job, lambda: topics.Admin(kafka).ids(names))
+
+
 def _held(pipeline: Pipeline, job: str) -> dict[Place, tuple[int, int]] | None:
     """First and next offset of each partition that a job reads; None where another cluster than ours is away."""
+    return _if_there(pipeline, job, lambda: topics.offsets(*pipeline.reads(job)))
+
+
+def _if_there(pipeline: Pipeline, job: str, ask: Callable[[], T]) -> T | None:
     try:
-        return topics.offsets(*pipeline.reads(job))
+        return ask()
     except SurecountError:
         if pipeline.pathway_of(job) is None:
             raise

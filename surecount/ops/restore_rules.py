@@ -19,7 +19,7 @@ ACCEPTABLE = {
     "not_newest": "what was written after it is written again",
     "drained": "windows that it closed early get their later records as corrections",
     "records_gone": "the missing records are never counted",
-    "topic_made_anew": "the partition is read from its earliest record",
+    "topic_made_anew": "the partition is read on at that offset, or from its earliest record if it ends before",
     "unchecked": "records that are deleted are never counted",
     "transactions_gone": "what they held is missing from the outputs",
     "written_again": "what was written after the backup is there twice",
@@ -57,6 +57,7 @@ def check_restore(
     accepted: Collection[str] = (),
     runs: Sequence[Run] = (),
     transactions: Sequence[Transaction] = (),
+    ids: Mapping[str, str] | None = None,
     *,
     bounded: bool = False,
 ) -> None:
@@ -64,11 +65,13 @@ def check_restore(
 
     ``newest`` is the snapshot to go on from; ``held`` are the first and the next offset of each partition that the
     job reads now; None where its cluster does not answer. ``runs`` are all of the job;
-    ``transactions`` are what the brokers tell of its transactional ids, where it was not stopped with the snapshot.
+    ``transactions`` are what the brokers tell of its transactional ids, where it was not stopped with the snapshot;
+    ``ids`` are those of the topics that it reads now, where they can be told.
     """
     refusals = [
         *_order(snapshot, newest),
         *(_unchecked(pipeline, job) if held is None else _offsets(snapshot, held)),
+        *_other_topics(snapshot, ids or {}),
         *_parallelism(pipeline, snapshot, parallelism),
         *_bounds(snapshot, bounded=bounded),
         *_transactions(snapshot, transactions),
@@ -114,7 +117,8 @@ def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Itera
         if topic not in read_now:
             yield Refusal(
                 "sources",
-                f"it reads {topic}, from offset {offset} of partition {partition} on, and the job would not",
+                f"it reads {topic}, from offset {offset} of partition {partition} on, and would read on there, but the "
+                "pipeline does not name that topic",
                 "name the topic as a source again, or give the pipeline another name",
             )
             continue
@@ -141,6 +145,23 @@ def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Itera
                 "was made anew, or lost records",
                 "give the pipeline another name, so that it starts from nothing, or restore the topic",
             )
+
+
+def _other_topics(snapshot: Snapshot, ids: Mapping[str, str]) -> Iterator[Refusal]:
+    """A topic that was deleted and made anew may have come further than the snapshot since."""
+    for topic in sorted(topic for topic, was in snapshot.run.topic_ids.items() if ids.get(topic, was) != was):
+        skipped = [
+            f"{offset} of partition {p}" for (t, p), offset in snapshot.offsets.items() if t == topic and offset > 0
+        ]
+        if not skipped:
+            continue
+        yield Refusal(
+            "topic_made_anew",
+            f"{topic} is another topic than the one that it read, and what is before offset {', '.join(skipped)} was "
+            "never read",
+            "give the pipeline another name, so that it starts from nothing, or restore the topic with "
+            "`surecount recover`",
+        )
 
 
 def _transactions(snapshot: Snapshot, transactions: Sequence[Transaction]) -> Iterator[Refusal]:

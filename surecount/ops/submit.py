@@ -20,7 +20,7 @@ from surecount.errors import SurecountError
 from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
-from surecount.ops.restore import find
+from surecount.ops.restore import find, ids_of_topics
 from surecount.ops.snapshots import Folders
 
 _SHOWN_LINES = 12
@@ -100,6 +100,7 @@ def submit(
             versions=versions(environment),
             transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
             accepted=tuple(accepted),
+            topic_ids=ids_of_topics(pipeline, job) or {},
             generation=origin.generation if origin else runs[-1].generation if runs else 0,
         )
         ledger.keep_code(run.code_hash, pack(shipped))

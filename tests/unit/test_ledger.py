@@ -29,7 +29,7 @@ def a_run(number: int = 1, job_id: str = "a" * 32, snapshot: str | None = None) 
     return Run(
         number=number, job_id=job_id, started_ms=number, snapshot=snapshot, parallelism=1, bounded=False,
         config=content, config_hash=hash_of(content), code_hash="c", versions={"surecount": "1"},
-        transactional_id_prefix="p", offsets=(("in", 0, 5),), accepted=("drained",),
+        transactional_id_prefix="p", offsets=(("in", 0, 5),), accepted=("drained",), topic_ids={"in": "A"},
     )  # fmt: skip
 
 

@@ -146,6 +146,20 @@ def test_offsets_that_are_still_held_are_no_loss() -> None:
     assert codes(replace(NEWEST, offsets={("in", 0): 100, ("in", 1): -2})) == set()
 
 
+def test_another_topic_of_the_same_name_has_not_the_records_before_the_offset() -> None:
+    snapshot = replace(NEWEST, run=replace(RUN, topic_ids={"in": "A"}), offsets={("in", 0): 70, ("in", 1): 0})
+
+    def check(ids: dict[str, str] | None, of: Snapshot = snapshot) -> None:
+        check_restore(pipeline(), "aggregate", of, of, {("in", 0): (0, 99), ("in", 1): (0, 9)}, 1, ids=ids)
+
+    with pytest.raises(SurecountError, match=r"what is before offset 70 of partition 0 was(?s:.*)topic_made_anew"):
+        check({"in": "B"})
+    check({"in": "A"})
+    check(None)  # a cluster that is away
+    check({"in": "B"}, replace(snapshot, offsets={("in", 0): 0}))
+    check({"in": "B"}, replace(snapshot, run=RUN))  # of a version that kept no ids
+
+
 def test_a_cluster_that_is_away_may_have_deleted_records() -> None:
     assert codes(held=None) == {"unchecked"}
 
