@@ -20,6 +20,7 @@ from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
 from surecount.commands import backup, doctor, life, rejects
+from surecount.commands.chaos import chaos
 from surecount.commands.send import send
 from surecount.commands.upgrade import upgrade
 from surecount.config import Pipeline, parse_duration
@@ -243,7 +244,7 @@ def generate(
 app.command()(send)
 for command in (
     *(life.stop, life.start, life.savepoint, life.rescale, upgrade, life.snapshots),
-    *(backup.backup, backup.recover, doctor.doctor),
+    *(backup.backup, backup.recover, doctor.doctor, chaos),
 ):
     app.command()(command)
 app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")

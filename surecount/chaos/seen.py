@@ -10,6 +10,8 @@ from surecount.generator.answers import Answer
 
 Output = Literal["results", "corrections", "rejects"]
 
+HappenedKind = Literal["fault", "recovered", "restart", "checkpoint", "checkpoint failed", "note"]
+
 Place = tuple[str, int]
 """A topic and a partition."""
 
@@ -71,7 +73,7 @@ class Happened:
     """Something that happened ``at_s`` seconds after the load began; ``what`` is for people."""
 
     at_s: float
-    kind: Literal["fault", "recovered", "restart", "checkpoint", "checkpoint failed", "note"]
+    kind: HappenedKind
     what: str
 
 

@@ -1,0 +1,220 @@
+"""Doing to a running stack what a schedule says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from surecount.chaos.load import Load
+from surecount.chaos.schedule import Moment, Step, Target
+from surecount.chaos.seen import HappenedKind
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.local.spec import SUPERVISOR
+from surecount.local.stack import Stack
+from surecount.ops.flink import Flink
+from surecount.ops.life import Life
+from surecount.ops.submit import job_name
+from surecount.waiting import WaitTimeoutError, wait_until
+
+_MOMENT_S = 60.0
+_MOMENT_POLL_S = 0.02
+
+Victim = tuple[str, int]
+"""What it is, for people, and its pid."""
+
+
+@dataclass
+class Injector:
+    """Injects faults; ``tell`` hears what was done, at the moment it is."""
+
+    stack: Stack
+    pipeline: Pipeline
+    flink: Flink
+    life: Life
+    load: Load
+    tell: Callable[[HappenedKind, str], None]
+
+    def inject(self, step: Step) -> None:
+        """Do what the step says; what has an end has ended when this returns."""
+        fault = step.fault
+        if fault.moment is not None:
+            self._at(fault.moment, step)
+        elif fault.action is None:
+            self._away(step)
+        else:
+            victims = self._victims(fault.target, step)
+            if fault.action == "freeze":
+                self._freeze(victims, step.hold_s)
+            else:
+                self._signal(victims, signal.SIGKILL if fault.action == "kill" else signal.SIGTERM)
+
+    def _signal(self, victims: Sequence[Victim], number: signal.Signals) -> None:
+        for name, pid in victims:
+            with suppress(ProcessLookupError):  # it died of another one
+                os.kill(pid, number)
+            self.tell("fault", f"{'kill -9' if number == signal.SIGKILL else number.name} {name}")
+
+    def _freeze(self, victims: Sequence[Victim], seconds: float) -> None:
+        self.tell("fault", f"SIGSTOP for {seconds:g} s: {', '.join(name for name, _ in victims)}")
+        processes = [psutil.Process(pid) for _, pid in victims]
+        try:
+            for process in processes:
+                process.suspend()
+            time.sleep(seconds)
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):  # given up, and killed, meanwhile
+                    process.resume()
+
+    def _away(self, step: Step) -> None:
+        if step.fault.name == "burst":
+            self.tell("fault", f"nothing is sent for {step.hold_s:g} s, and then all of it")
+            self.load.hold_back(step.hold_s)
+            return
+        folder = self.stack.checkpoints_dir
+        aside = folder.with_name(f"{folder.name}-away")
+        self.tell("fault", f"the checkpoint folder is away for {step.hold_s:g} s")
+        folder.rename(aside)
+        try:
+            folder.touch()  # so that nobody makes it anew
+            time.sleep(step.hold_s)
+        finally:
+            folder.unlink()
+            aside.rename(folder)
+
+    def _at(self, moment: Moment, step: Step) -> None:
+        job = self.pipeline.jobs[step.pick_2 % len(self.pipeline.jobs)]
+        running = self.flink.running(job_name(self.pipeline, job))
+        if running is None:
+            raise SurecountError(f"{job_name(self.pipeline, job)} has ended", exit_code=1)
+
+        def kill(when: Callable[[], bool], what: str) -> None:
+            try:
+                wait_until(lambda: _told(when), _MOMENT_S, what, poll_s=_MOMENT_POLL_S)
+            except WaitTimeoutError:
+                self.tell("note", f"{what}: did not come")
+            self._signal(self._victims("taskmanager", step), signal.SIGKILL)
+
+        def latest() -> dict[str, Any]:
+            found: dict[str, Any] = self.flink.checkpoints(running.id)["history"][0]
+            return found
+
+        def saving() -> bool:
+            found = latest()
+            return bool(found["is_savepoint"]) and found["status"] == "IN_PROGRESS"
+
+        def restarting() -> bool:
+            return self.flink.state(running.id) != "RUNNING" or self._deploying(running.id)
+
+        def stopped() -> bool:
+            return self.flink.running(running.name) is None
+
+        def again() -> bool:
+            found = self.flink.running(running.name)
+            return found is not None and found.id != running.id
+
+        match moment:
+            case "commit":
+                before = latest()["id"]
+
+                def committing() -> bool:
+                    """Some subtasks have pre-committed; or all have, and are being told to commit."""
+                    found = latest()
+                    part = step.pick % 2 == 0 and found["num_acknowledged_subtasks"] > 0
+                    return found["id"] != before and (part or found["status"] == "COMPLETED")
+
+                kill(committing, f"a commit of {job}")
+            case "recovery":
+                self._signal(self._victims("aggregate", step), signal.SIGKILL)
+                kill(restarting, f"the recovery of {job}")
+            case "savepoint":
+                self._while(lambda: self.life.savepoint([job]), lambda: kill(saving, f"a savepoint of {job}"))
+            case "rescale":
+                to = self.life.ledger(job).runs()[-1].parallelism % 2 + 1
+                when = (saving, stopped, again)[step.pick % 3]
+                self.tell("note", f"rescaling {job} to {to}")
+                self._while(lambda: self.life.rescale([job], to), lambda: kill(when, f"a rescale of {job}"))
+
+    def _while(self, work: Callable[[], object], fault: Callable[[], None]) -> None:
+        """Do both; that the work fails for the fault is right, as long as it says so."""
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            fault()
+            try:
+                working.result()
+            except SurecountError as error:
+                self.tell("note", f"said: {error.message.splitlines()[0]}")
+
+    def _deploying(self, job_id: str) -> bool:
+        return any(
+            vertex["status"] in ("SCHEDULED", "DEPLOYING", "INITIALIZING") for vertex in self.flink.vertices(job_id)
+        )
+
+    def _victims(self, target: Target, step: Step) -> list[Victim]:
+        """Those that the step picks among all that there are. Raises SurecountError where there is none."""
+        if target == "all":
+            return [(name, pid) for name, pid in sorted(self.stack.processes().items()) if name != SUPERVISOR]
+        if target == "two":
+            found = self._candidates("two")
+            first = found.pop(step.pick % len(found))
+            return [first, found[step.pick_2 % len(found)]]
+        found = self._candidates(target)
+        return [found[step.pick % len(found)]]
+
+    def _candidates(self, target: Target) -> list[Victim]:
+        def look() -> list[Victim]:
+            main = sorted((name, pid) for name, pid in self.stack.processes().items() if name != SUPERVISOR)
+            workers = [
+                (f"a Python worker of {name}", child.pid)
+                for name in sorted(self.stack.taskmanagers())
+                for child in self.stack.children(name)
+                if "beam_boot" in " ".join(child.process.cmdline())
+            ]
+            busy = {name for name, _ in main if any(name in worker for worker, _ in workers)}
+            match target:
+                case "two":
+                    return main
+                case "worker":
+                    return workers
+                case "taskmanager":
+                    return [found for found in main if found[0] in busy]
+                case "jobmanager":
+                    leader = self.stack.status().leader
+                    return [found for found in main if found[0].startswith("jobmanager") and leader in (None, found[0])]
+                case "broker":
+                    return [found for found in main if found[0].startswith("kafka")]
+                case "ingest" | "aggregate":
+                    hosts = self._hosts(target)
+                    return [found for found in main if found[0] in hosts]
+            return [found for found in main if found[0].startswith(target)]
+
+        def there() -> list[Victim]:
+            with suppress(psutil.NoSuchProcess):
+                return look()
+            return []
+
+        return wait_until(there, _MOMENT_S, f"a {target}")
+
+    def _hosts(self, job: str) -> set[str]:
+        """The TaskManagers where subtasks of a job are."""
+        running = self.flink.running(job_name(self.pipeline, job))
+        if running is None:
+            return set()
+        vertices = [self.flink.get(f"/jobs/{running.id}/vertices/{v['id']}") for v in self.flink.vertices(running.id)]
+        return {subtask["taskmanager-id"] for vertex in vertices for subtask in vertex["subtasks"]}
+
+
+def _told(when: Callable[[], bool]) -> bool:
+    """Flink may have no answer, as while a JobManager takes over."""
+    with suppress(SurecountError, IndexError):
+        return when()
+    return False

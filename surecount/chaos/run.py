@@ -1,0 +1,234 @@
+"""One run of chaos: a stack of its own, a pipeline under load, faults by schedule, the end, the judge."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from surecount import topics
+from surecount.audit import Report, audit
+from surecount.chaos.inject import Injector
+from surecount.chaos.judge import judge
+from surecount.chaos.load import Load
+from surecount.chaos.schedule import Fault, schedule
+from surecount.chaos.seen import Account, Expected, Verdict
+from surecount.chaos.watcher import Watcher, committed
+from surecount.config import Pipeline
+from surecount.errors import SurecountError
+from surecount.generate import Summary
+from surecount.generator.answers import expected
+from surecount.generator.options import Options
+from surecount.generator.plan import Plan, plan
+from surecount.local.stack import Stack
+from surecount.ops.flink import Flink
+from surecount.ops.history import history
+from surecount.ops.life import Life
+from surecount.ops.submit import job_name
+from surecount.waiting import wait_until
+
+_WELL_S = 240.0
+_HOURS = 24
+_AUDIT_S = 300.0
+# Windows close when later records come, also after the last fault.
+_TAIL_S = 5.0
+
+OnReady = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run shall be. ``code`` takes the place of the job's code, as :func:`surecount.ops.code.pack` made it."""
+
+    seed: int
+    minutes: float
+    faults: Sequence[Fault]
+    rate: float
+    keys: int
+    brokers: int = 3
+    taskmanagers: int = 2
+    code: bytes | None = None
+
+    def command(self, file: Path) -> str:
+        """What runs it again."""
+        names = ",".join(fault.name for fault in self.faults)
+        return (
+            f"surecount chaos {shlex.quote(str(file))} --seed {self.seed} --minutes {self.minutes:g} "
+            f"--rate {self.rate:g} --keys {self.keys} --brokers {self.brokers} "
+            f"--taskmanagers {self.taskmanagers} --faults {names}"
+        )
+
+
+def run(
+    pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, on_step: Callable[[str], None], on_ready: OnReady
+) -> Account:
+    """Run it, and say how it went; nothing runs afterwards. Logs are copied to ``kept`` where it failed.
+
+    Raises SurecountError where it cannot be done, or where the jobs do not recover.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="surecount-chaos-"))
+    stack = Stack(folder / "stack")
+    failed = True
+    try:
+        with ExitStack() as stacks:
+            moved = _up(stacks, stack, folder, pipeline, wanted, on_ready)
+            account = _Run(stack, moved, file, wanted, on_step).go()
+        failed = not account.passed
+    finally:
+        if failed and stack.logs_dir.exists():
+            shutil.copytree(stack.logs_dir, kept, dirs_exist_ok=True)
+        stack.down(purge=True)
+        shutil.rmtree(folder)
+    return replace(account, logs=str(kept) if failed else None)
+
+
+def _up(
+    stacks: ExitStack, stack: Stack, folder: Path, pipeline: Pipeline, wanted: Wanted, on_ready: OnReady
+) -> Pipeline:
+    """Start what the pipeline needs; it, on these stacks."""
+    # Any one TaskManager can take all of it, at the parallelism of a rescale.
+    slots = 2 * len(pipeline.jobs)
+    settings = {"taskmanager.load-balance.mode": "tasks"}
+    stack.up(
+        brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
+        flink_settings=settings, on_ready=on_ready,
+    )  # fmt: skip
+    elsewhere: dict[str, Any] = {}
+    if any(pipeline.is_relayed(pathway) for pathway in pipeline.pathways):
+        other = stacks.enter_context(_kafka_only(folder / "other", on_ready))
+        elsewhere = {"bootstrap_servers": other.bootstrap_servers, "properties": {}}
+    pathways = [
+        pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else {})
+        for pathway in pipeline.source.pathway
+    ]
+    kafka = pipeline.kafka.model_copy(update={"bootstrap_servers": stack.bootstrap_servers, "properties": {}})
+    source = pipeline.source.model_copy(update={"pathway": pathways})
+    return pipeline.model_copy(update={"kafka": kafka, "source": source})
+
+
+@contextmanager
+def _kafka_only(folder: Path, on_ready: OnReady) -> Iterator[Stack]:
+    other = Stack(folder)
+    other.up(flink=False, kafka_port=0, on_ready=lambda name, s: on_ready(f"{name} of the other cluster", s))
+    try:
+        yield other
+    finally:
+        other.down(purge=True)
+
+
+class _Run:
+    """A run on stacks that are there."""
+
+    def __init__(
+        self, stack: Stack, pipeline: Pipeline, file: Path, wanted: Wanted, on_step: Callable[[str], None]
+    ) -> None:
+        self._stack, self._pipeline, self._file, self._wanted, self._on_step = stack, pipeline, file, wanted, on_step
+        self._flink = Flink(stack.flink_url)
+        self._life = Life(pipeline, file, self._flink, stack.flink_env(), code=wanted.code)
+
+    def go(self) -> Account:
+        """All of it."""
+        pipeline = self._pipeline
+        topics.ensure_source(pipeline, 2)
+        topics.ensure_outputs(pipeline)
+        self._on_step("starting the jobs")
+        self._life.start(pipeline.jobs, parallelism=1)
+        began_ms = time.time_ns() // 1_000_000
+        options = self._options(began_ms)
+        planned = plan(pipeline, options, began_ms)
+        with Watcher(pipeline, self._flink) as watcher:
+            with Load(pipeline, options) as load:
+                self._break(watcher, load)
+                self._on_step("the last windows close")
+                time.sleep(_TAIL_S)  # of load, without faults
+                self._well(began_ms=time.time_ns() // 1_000_000)
+                ended_ms = time.time_ns() // 1_000_000
+                sent = load.end()
+            self._on_step("auditing")
+            books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
+            final = committed(pipeline)
+            watcher.wait_until_seen(final)
+            watcher.check()
+        verdict = judge(self._expected(planned, sent, ended_ms), watcher.live, final)
+        return self._account(began_ms, watcher, sent, books, verdict)
+
+    def _options(self, start_ms: int) -> Options:
+        wanted, pipeline = self._wanted, self._pipeline
+        return Options(
+            events=int(wanted.rate * 3_600 * _HOURS), keys=wanted.keys, rate=wanted.rate, seed=wanted.seed,
+            late=0.005, bad=0.005, duplicates=0.01 if pipeline.has_ingest else 0.0,
+            disorder_ms=pipeline.source.out_of_orderness // 2, partitions=2, start_ms=start_ms,
+        )  # fmt: skip
+
+    def _break(self, watcher: Watcher, load: Load) -> None:
+        """Inject faults until the time is over, each once all is well after the one before."""
+        injector = Injector(self._stack, self._pipeline, self._flink, self._life, load, watcher.tell)
+        self._well(time.time_ns() // 1_000_000)
+        for number, step in enumerate(schedule(self._wanted.seed, self._wanted.faults), start=1):
+            if time.monotonic() - watcher.began + step.pause_s > self._wanted.minutes * 60:
+                return
+            time.sleep(step.pause_s)
+            self._on_step(f"fault {number}: {step.fault.what}")
+            injector.inject(step)
+            self._on_step(f"fault {number}: {step.fault.what}; waiting until all is well")
+            self._well(time.time_ns() // 1_000_000)
+            watcher.tell("recovered", step.fault.name)
+            watcher.check()
+            load.check()
+
+    def _well(self, began_ms: int) -> None:
+        """Wait until all processes are in service, and all jobs have completed a checkpoint that began later."""
+        stack = self._stack
+        wait_until(lambda: stack.status().ok, _WELL_S, "a whole stack", poll_s=0.3, seen=stack.status)
+        self._start_what_ended()
+
+        def missing() -> list[str]:
+            return [job for job in self._pipeline.jobs if self._last_checkpoint_ms(job) < began_ms]
+
+        wait_until(lambda: not missing(), _WELL_S, "a checkpoint of each job", poll_s=0.3, seen=missing)
+
+    def _last_checkpoint_ms(self, job: str) -> int:
+        """When the last one that was completed began; 0 where there is none."""
+        try:
+            running = self._flink.running(job_name(self._pipeline, job))
+            found = running and self._flink.checkpoints(running.id)["latest"]["completed"]
+        except SurecountError:  # while a JobManager takes over
+            return 0
+        return int(found["trigger_timestamp"]) if found else 0
+
+    def _start_what_ended(self) -> None:
+        """A rescale that failed may have left a job stopped."""
+        self._life.start(self._pipeline.jobs)
+
+    def _expected(self, planned: Plan, sent: Summary, ended_ms: int) -> Expected:
+        # What was held back to be late or out of order when the load ended was not sent.
+        held_ms = planned.hold_ms + planned.disorder_ms + planned.copy_within_ms
+        return Expected(
+            expected(planned).answers,
+            ended_ms - held_ms - planned.window_ms - self._pipeline.checkpoint.interval,
+            dict(sent.rejected),
+            planned.out_of_orderness_ms,
+        )
+
+    def _account(self, began_ms: int, watcher: Watcher, sent: Summary, books: Report, verdict: Verdict) -> Account:
+        return Account(
+            pipeline=self._pipeline.name,
+            seed=self._wanted.seed,
+            command=self._wanted.command(self._file),
+            began=datetime.fromtimestamp(began_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=round(sent.elapsed_s, 1),
+            records=sent.records,
+            happened=tuple(watcher.happened),
+            sent=tuple(sorted(watcher.sent.items())),
+            results=tuple(sorted(watcher.results.items())),
+            books=books,
+            verdict=verdict,
+            notes=sent.notes,
+        )

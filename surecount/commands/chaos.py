@@ -1,0 +1,65 @@
+"""The command ``surecount chaos``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from surecount import config
+from surecount.chaos import report
+from surecount.chaos.run import Wanted, run
+from surecount.chaos.schedule import FAULTS, chosen
+from surecount.console import AsJson, PipelineFile, err, out, print_json
+from surecount.errors import SurecountError
+
+
+def chaos(
+    pipeline: PipelineFile,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same faults and events.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long faults are injected.")] = 5.0,
+    faults: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help=f"Only these of {', '.join(FAULTS)}; default: all.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Events a second on each pathway.")] = 1_000.0,
+    keys: Annotated[int, typer.Option(min=1, help="Distinct keys of the first aggregate.")] = 100,
+    brokers: Annotated[int, typer.Option(help="1 or 3.")] = 3,
+    taskmanagers: Annotated[int, typer.Option(min=1)] = 2,
+    to: Annotated[Path, typer.Option(help="The folder for reports; each run gets one of its own there.")] = Path(
+        "chaos-reports"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Break things on purpose under a pipeline's jobs, on a stack of their own, and judge every record.
+
+    The pipeline file is used as it is, but for addresses: nothing of yours is touched. Exit 1 when the books do not
+    balance, the judge finds something, or the jobs do not recover.
+    """
+    loaded = config.load(pipeline)
+    names = [name.strip() for name in faults.split(",")] if faults else _possible(loaded)
+    wanted = Wanted(seed, minutes, chosen(names), rate, keys, brokers, taskmanagers)
+    began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = to / f"{loaded.name}-{began}-seed{seed}"
+    err.print(f"seed {seed}; again with: {wanted.command(pipeline)}", highlight=False, markup=False, soft_wrap=True)
+    with err.status("starting a stack") as status:
+        account = run(
+            loaded, pipeline, wanted, folder / "logs", status.update,
+            lambda name, s: err.print(f"[green]✓[/] {name} ready after {s:.1f} s", highlight=False),
+        )  # fmt: skip
+    page = report.write(account, folder)
+    if as_json:
+        print_json(report.to_dict(account))
+    else:
+        out.print(account.books.summary(), highlight=False, markup=False, soft_wrap=True)
+        for violation in account.verdict.violations:
+            out.print(f"{violation.kind}: {violation.detail}", style="red", markup=False, soft_wrap=True)
+        out.print(f"{account.kills} faults; report: {page}", highlight=False, soft_wrap=True)
+    if not account.passed:
+        raise SurecountError(f"something went wrong under faults, see {page}", exit_code=1)
+
+
+def _possible(pipeline: config.Pipeline) -> list[str]:
+    """All faults, but for those of a job that the pipeline does not have."""
+    return [name for name in FAULTS if pipeline.has_ingest or name != "kill-ingest"]
