@@ -46,12 +46,6 @@ def read_up_to(run: Running, offset: int) -> None:
     wait_until(lambda: taken() >= offset, 60, f"a checkpoint at offset {offset}", seen=taken)
 
 
-def end(run: Running) -> int:
-    """The end of partition 0 of the source."""
-    place = f"{run.pipeline.name}.in", 0
-    return topics.offsets(run.pipeline.kafka, [place[0]])[place][1]
-
-
 def drain(run: Running, job_id: str) -> None:
     """Stop a job as no one should: every window is closed."""
     body = {"drain": True, "formatType": "CANONICAL"}
