@@ -116,7 +116,7 @@ class Injector:
             return self.flink.state(running.id) != "RUNNING" or self._deploying(running.id)
 
         def stopped() -> bool:
-            return self.flink.running(running.name) is None
+            return not self.flink.running(running.name)
 
         def again() -> bool:
             found = self.flink.running(running.name)
@@ -130,7 +130,7 @@ class Injector:
                     """Some subtasks have pre-committed; or all have, and are being told to commit."""
                     found = latest()
                     part = step.pick % 2 == 0 and found["num_acknowledged_subtasks"] > 0
-                    return found["id"] != before and (part or found["status"] == "COMPLETED")
+                    return bool(found["id"] != before and (part or found["status"] == "COMPLETED"))
 
                 kill(committing, f"a commit of {job}")
             case "recovery":

@@ -19,7 +19,7 @@ from surecount.chaos.inject import Injector
 from surecount.chaos.judge import judge
 from surecount.chaos.load import Load
 from surecount.chaos.schedule import Fault, schedule
-from surecount.chaos.seen import Account, Expected, Verdict
+from surecount.chaos.seen import Account, Expected, Happened, Verdict
 from surecount.chaos.watcher import Watcher, committed
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
@@ -40,7 +40,14 @@ _AUDIT_S = 300.0
 # Windows close when later records come, also after the last fault.
 _TAIL_S = 5.0
 
-OnReady = Callable[[str, float], None]
+
+@dataclass(frozen=True)
+class Hearing:
+    """Who hears what: processes that are ready after some seconds, what is being done, and what has happened."""
+
+    ready: Callable[[str, float], None]
+    step: Callable[[str], None]
+    happened: Callable[[Happened], None]
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,7 @@ class Wanted:
         )
 
 
-def run(
-    pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, on_step: Callable[[str], None], on_ready: OnReady
-) -> Account:
+def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hearing) -> Account:
     """Run it, and say how it went; nothing runs afterwards. Logs are copied to ``kept`` where it failed.
 
     Raises SurecountError where it cannot be done, or where the jobs do not recover.
@@ -78,8 +83,8 @@ def run(
     failed = True
     try:
         with ExitStack() as stacks:
-            moved = _up(stacks, stack, folder, pipeline, wanted, on_ready)
-            account = _Run(stack, moved, file, wanted, on_step).go()
+            moved = _up(stacks, stack, folder, pipeline, wanted, hearing)
+            account = _Run(stack, moved, file, wanted, hearing).go()
         failed = not account.passed
     finally:
         if failed and stack.logs_dir.exists():
@@ -90,7 +95,7 @@ def run(
 
 
 def _up(
-    stacks: ExitStack, stack: Stack, folder: Path, pipeline: Pipeline, wanted: Wanted, on_ready: OnReady
+    stacks: ExitStack, stack: Stack, folder: Path, pipeline: Pipeline, wanted: Wanted, hearing: Hearing
 ) -> Pipeline:
     """Start what the pipeline needs; it, on these stacks."""
     # Any one TaskManager can take all of it, at the parallelism of a rescale.
@@ -98,11 +103,11 @@ def _up(
     settings = {"taskmanager.load-balance.mode": "tasks"}
     stack.up(
         brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
-        flink_settings=settings, on_ready=on_ready,
+        flink_settings=settings, on_ready=hearing.ready,
     )  # fmt: skip
     elsewhere: dict[str, Any] = {}
     if any(pipeline.is_relayed(pathway) for pathway in pipeline.pathways):
-        other = stacks.enter_context(_kafka_only(folder / "other", on_ready))
+        other = stacks.enter_context(_kafka_only(folder / "other", hearing))
         elsewhere = {"bootstrap_servers": other.bootstrap_servers, "properties": {}}
     pathways = [
         pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else {})
@@ -114,9 +119,9 @@ def _up(
 
 
 @contextmanager
-def _kafka_only(folder: Path, on_ready: OnReady) -> Iterator[Stack]:
+def _kafka_only(folder: Path, hearing: Hearing) -> Iterator[Stack]:
     other = Stack(folder)
-    other.up(flink=False, kafka_port=0, on_ready=lambda name, s: on_ready(f"{name} of the other cluster", s))
+    other.up(flink=False, kafka_port=0, on_ready=lambda name, s: hearing.ready(f"{name} of the other cluster", s))
     try:
         yield other
     finally:
@@ -126,10 +131,8 @@ def _kafka_only(folder: Path, on_ready: OnReady) -> Iterator[Stack]:
 class _Run:
     """A run on stacks that are there."""
 
-    def __init__(
-        self, stack: Stack, pipeline: Pipeline, file: Path, wanted: Wanted, on_step: Callable[[str], None]
-    ) -> None:
-        self._stack, self._pipeline, self._file, self._wanted, self._on_step = stack, pipeline, file, wanted, on_step
+    def __init__(self, stack: Stack, pipeline: Pipeline, file: Path, wanted: Wanted, hearing: Hearing) -> None:
+        self._stack, self._pipeline, self._file, self._wanted, self._hearing = stack, pipeline, file, wanted, hearing
         self._flink = Flink(stack.flink_url)
         self._life = Life(pipeline, file, self._flink, stack.flink_env(), code=wanted.code)
 
@@ -138,20 +141,20 @@ class _Run:
         pipeline = self._pipeline
         topics.ensure_source(pipeline, 2)
         topics.ensure_outputs(pipeline)
-        self._on_step("starting the jobs")
+        self._hearing.step("starting the jobs")
         self._life.start(pipeline.jobs, parallelism=1)
         began_ms = time.time_ns() // 1_000_000
         options = self._options(began_ms)
         planned = plan(pipeline, options, began_ms)
-        with Watcher(pipeline, self._flink) as watcher:
+        with Watcher(pipeline, self._flink, self._hearing.happened) as watcher:
             with Load(pipeline, options) as load:
                 self._break(watcher, load)
-                self._on_step("the last windows close")
+                self._hearing.step("the last windows close")
                 time.sleep(_TAIL_S)  # of load, without faults
                 self._well(began_ms=time.time_ns() // 1_000_000)
                 ended_ms = time.time_ns() // 1_000_000
                 sent = load.end()
-            self._on_step("auditing")
+            self._hearing.step("auditing")
             books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
             final = committed(pipeline)
             watcher.wait_until_seen(final)
@@ -175,9 +178,9 @@ class _Run:
             if time.monotonic() - watcher.began + step.pause_s > self._wanted.minutes * 60:
                 return
             time.sleep(step.pause_s)
-            self._on_step(f"fault {number}: {step.fault.what}")
+            self._hearing.step(f"fault {number}: {step.fault.what}")
             injector.inject(step)
-            self._on_step(f"fault {number}: {step.fault.what}; waiting until all is well")
+            self._hearing.step(f"fault {number}: {step.fault.what}; waiting until all is well")
             self._well(time.time_ns() // 1_000_000)
             watcher.tell("recovered", step.fault.name)
             watcher.check()

@@ -28,10 +28,11 @@ _SEEN_S = 60.0
 class Watcher:
     """Reads the outputs and asks Flink, in threads of its own. It is a context manager.
 
-    ``live`` are the records in the order in which they came; the rest is for the report.
+    ``live`` are the records in the order in which they came; the rest is for the report. ``on_happened`` hears what
+    happens, in any of these threads.
     """
 
-    def __init__(self, pipeline: Pipeline, flink: Flink) -> None:
+    def __init__(self, pipeline: Pipeline, flink: Flink, on_happened: Callable[[Happened], None]) -> None:
         self.live: list[Record] = []
         self.happened: list[Happened] = []
         self.results: Counter[int] = Counter()
@@ -39,6 +40,7 @@ class Watcher:
         self.began = time.monotonic()
         self._pipeline = pipeline
         self._flink = flink
+        self._on_happened = on_happened
         self._outputs = _outputs(pipeline)
         self._failures: list[Exception] = []
         self._ended = threading.Event()
@@ -74,7 +76,8 @@ class Watcher:
 
     def tell(self, kind: HappenedKind, what: str) -> None:
         """Something happened now."""
-        self.happened.append(Happened(round(self._now(), 1), kind, what))
+        self.happened.append(happened := Happened(round(self._now(), 1), kind, what))
+        self._on_happened(happened)
 
     def wait_until_seen(self, records: Sequence[Record]) -> None:
         """Wait until the reader has come as far as ``records``, all that there are."""

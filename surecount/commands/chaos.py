@@ -10,8 +10,9 @@ import typer
 
 from surecount import config
 from surecount.chaos import report
-from surecount.chaos.run import Wanted, run
+from surecount.chaos.run import Hearing, Wanted, run
 from surecount.chaos.schedule import FAULTS, chosen
+from surecount.chaos.seen import Happened
 from surecount.console import AsJson, PipelineFile, err, out, print_json
 from surecount.errors import SurecountError
 
@@ -44,10 +45,7 @@ def chaos(
     folder = to / f"{loaded.name}-{began}-seed{seed}"
     err.print(f"seed {seed}; again with: {wanted.command(pipeline)}", highlight=False, markup=False, soft_wrap=True)
     with err.status("starting a stack") as status:
-        account = run(
-            loaded, pipeline, wanted, folder / "logs", status.update,
-            lambda name, s: err.print(f"[green]✓[/] {name} ready after {s:.1f} s", highlight=False),
-        )  # fmt: skip
+        account = run(loaded, pipeline, wanted, folder / "logs", Hearing(_ready, status.update, _happened))
     page = report.write(account, folder)
     if as_json:
         print_json(report.to_dict(account))
@@ -58,6 +56,17 @@ def chaos(
         out.print(f"{account.kills} faults; report: {page}", highlight=False, soft_wrap=True)
     if not account.passed:
         raise SurecountError(f"something went wrong under faults, see {page}", exit_code=1)
+
+
+def _ready(name: str, seconds: float) -> None:
+    err.print(f"[green]✓[/] {name} ready after {seconds:.1f} s", highlight=False)
+
+
+def _happened(one: Happened) -> None:
+    if one.kind in ("fault", "recovered", "note"):
+        style = {"fault": "red", "recovered": "green"}.get(one.kind)
+        said = f"recovered from {one.what}" if one.kind == "recovered" else one.what
+        err.print(f"{one.at_s:6.1f} s  {said}", style=style, markup=False, highlight=False)
 
 
 def _possible(pipeline: config.Pipeline) -> list[str]:
