@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from surecount.chaos.judge import NAMED, judge
@@ -19,6 +19,7 @@ from surecount.chaos.seen import Expected, Output, Record
 from surecount.generator.answers import Answer
 from udfs.times import from_rfc3339, to_rfc3339
 
+Mutation = Callable[["Run"], None]
 T0 = 1_800_000_000_000
 LAG = 700
 SUMS: dict[str, int | Decimal | float] = {"n": 21, "huge": 10**30, "paid.tax": Decimal("10.50"), "heat": 5.25}
@@ -133,9 +134,6 @@ def right(seed: int) -> Run:
     return run
 
 
-Mutation = Callable[[Run], None]
-
-
 def edit(change: Callable[[dict[str, Any]], object], output: Output = "results", field: str | None = None) -> Mutation:
     def mutate(run: Run) -> None:
         record = run.any(output, field)
@@ -240,6 +238,7 @@ WRONG_TEXTS: dict[bytes, list[bytes]] = {
 WRONG = [(name, new) for wrong in (WRONG_VALUES, WRONG_TEXTS) for name, all_new in wrong.items() for new in all_new]
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_a_right_run_passes(seed: int) -> None:
     run = right(seed)
@@ -249,6 +248,7 @@ def test_a_right_run_passes(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "mutate"), [pytest.param(*one[::2], id=one[1]) for one in MUTATIONS])
+@settings(deadline=None)
 @given(seed=st.integers())
 def test_one_thing_that_must_not_be_is_found(kind: str, mutate: Mutation, seed: int) -> None:
     run = right(seed)
@@ -264,11 +264,11 @@ def test_what_is_not_as_documented_is_unreadable(old: str | bytes, new: Any) -> 
     if isinstance(old, str):
         (value["sum"] if old in SUMS else value)[old] = new
     text = json.dumps(value, separators=(",", ":")).encode() if isinstance(old, str) else record.value.replace(old, new)
-    assert text != record.value
     run.rewrite(record, replace(record, value=text))
     assert run.found().keys() >= {"unreadable", "lost"}
 
 
+@settings(deadline=None)
 @given(st.integers(), st.integers(0, 255), st.floats(0, 1, exclude_max=True))
 def test_no_byte_of_a_result_can_be_another(seed: int, byte: int, where: float) -> None:
     run = right(seed)
