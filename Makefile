@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo bench test test-fast lint lock clean
+.PHONY: help setup demo bench chaos test test-fast lint lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: setup ## a real cluster, a kill in the middle, books that balance
 
 bench: setup ## measurements on a cluster of their own: make bench ARGS="latency"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup ## breaks things on purpose for 10 minutes, and judges every record: make chaos ARGS="--seed 7"
+	@$(BIN)/surecount chaos examples/pathways.toml --minutes 10 $(ARGS)
 
 test: setup ## the whole suite, under 20 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)

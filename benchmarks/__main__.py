@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import deduplication, latency, life, outage, state, throughput
+from benchmarks import deduplication, latency, life, outage, planted, state, throughput
 from surecount.console import run
 from surecount.local.flink import parse_settings
 
@@ -62,6 +62,17 @@ def outage_command(
 ) -> None:
     """One of two pathways' clusters is killed for a while: gaps in the results, restarts, books."""
     outage.run(rate, before, away, after, idle_after)
+
+
+@app.command("planted")
+def planted_command(
+    only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(planted.PLANTED)}.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the chaos.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Of chaos, each.")] = 1.5,
+    rate: Rate = 1_000,
+) -> None:
+    """Whether chaos catches faults that are planted in the jobs' code."""
+    planted.measure(only or list(planted.PLANTED), seed, minutes, rate)
 
 
 @app.command("state")

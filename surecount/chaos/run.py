@@ -37,8 +37,8 @@ from surecount.waiting import wait_until
 _WELL_S = 240.0
 _HOURS = 24
 _AUDIT_S = 300.0
-# Windows close when later records come, also after the last fault.
-_TAIL_S = 5.0
+# Beyond the intervals that a result waits for by itself.
+_YOUNG_MS = 5_000
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ class _Run:
         with Watcher(pipeline, self._flink, self._hearing.happened) as watcher:
             with Load(pipeline, options) as load:
                 self._break(watcher, load)
-                self._hearing.step("the last windows close")
-                time.sleep(_TAIL_S)  # of load, without faults
-                self._well(began_ms=time.time_ns() // 1_000_000)
+                self._hearing.step("waiting until results are young again")
+                young_ms = self._young_ms(planned)
+                wait_until(lambda: watcher.age_ms() < young_ms, _WELL_S, "young results", seen=watcher.age_ms)
                 ended_ms = time.time_ns() // 1_000_000
                 sent = load.end()
             self._hearing.step("auditing")
@@ -210,12 +210,18 @@ class _Run:
         """A rescale that failed may have left a job stopped."""
         self._life.start(self._pipeline.jobs)
 
+    def _young_ms(self, planned: Plan) -> int:
+        """The age of a window's beginning at which the jobs have caught up: it is over, and was committed twice."""
+        checkpoints = 2 * len(self._pipeline.jobs) * self._pipeline.checkpoint.interval
+        windows = max(aggregate.window_ms for aggregate in planned.spec.aggregates)
+        return 2 * windows + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS
+
     def _expected(self, planned: Plan, sent: Summary, ended_ms: int) -> Expected:
         # What was held back to be late or out of order when the load ended was not sent.
         held_ms = planned.hold_ms + planned.disorder_ms + planned.copy_within_ms
         return Expected(
             expected(planned).answers,
-            ended_ms - held_ms - planned.window_ms - self._pipeline.checkpoint.interval,
+            ended_ms - held_ms - self._young_ms(planned),
             dict(sent.rejected),
             planned.out_of_orderness_ms,
         )

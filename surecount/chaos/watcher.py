@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
+import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from surecount import topics
@@ -18,6 +19,7 @@ from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.flink import Flink
 from surecount.waiting import wait_until
+from udfs import times
 
 _POLL_S = 1.0
 _REASON = "surecount.reason"
@@ -43,6 +45,7 @@ class Watcher:
         self._on_happened = on_happened
         self._outputs = _outputs(pipeline)
         self._failures: list[Exception] = []
+        self._newest: Record | None = None
         self._ended = threading.Event()
         config = {
             **topics.client_config(pipeline.kafka),
@@ -79,6 +82,10 @@ class Watcher:
         self.happened.append(happened := Happened(round(self._now(), 1), kind, what))
         self._on_happened(happened)
 
+    def newest_end_ms(self) -> int:
+        """The end of the window of the newest result, in ms since 1970; 0 where there is none."""
+        return times.from_rfc3339(orjson.loads(self._newest.value)["end"]) if self._newest else 0
+
     def wait_until_seen(self, records: Sequence[Record]) -> None:
         """Wait until the reader has come as far as ``records``, all that there are."""
         last = {record.place: record.offset for record in records}
@@ -106,6 +113,7 @@ class Watcher:
                     self.live.append(record)
                     if record.output == "results":
                         self.results[int(self._now())] += 1
+                        self._newest = record
                 elif not error.retriable():
                     raise KafkaException(error)
 
@@ -120,8 +128,10 @@ class Watcher:
             with suppress(SurecountError):
                 for kafka, names in _sources(self._pipeline):
                     for place, (_, end) in topics.offsets(kafka, names).items():
-                        self.sent[int(self._now())] += end - ends.get((kafka.bootstrap_servers, place), end)
-                        ends[kafka.bootstrap_servers, place] = end
+                        before = ends.get((kafka.bootstrap_servers, place), end)
+                        # A new leader may not know yet how far its partition is stable.
+                        ends[kafka.bootstrap_servers, place] = max(end, before)
+                        self.sent[int(self._now())] += max(end, before) - before
 
     def _told(self, name: str, job_id: str, before: tuple[int, int, int] | None) -> tuple[int, int, int]:
         counts = self._flink.checkpoints(job_id)["counts"]
