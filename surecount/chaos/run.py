@@ -143,23 +143,24 @@ class _Run:
         topics.ensure_outputs(pipeline)
         self._hearing.step("starting the jobs")
         self._life.start(pipeline.jobs, parallelism=1)
-        began_ms = time.time_ns() // 1_000_000
+        began_ms = _now_ms()
         options = self._options(began_ms)
         planned = plan(pipeline, options, began_ms)
         with Watcher(pipeline, self._flink, self._hearing.happened) as watcher:
             with Load(pipeline, options) as load:
                 self._break(watcher, load)
-                self._hearing.step("waiting until results are young again")
-                young_ms = self._young_ms(planned)
-                wait_until(lambda: watcher.age_ms() < young_ms, _WELL_S, "young results", seen=watcher.age_ms)
-                ended_ms = time.time_ns() // 1_000_000
+                self._catch_up(watcher, began_ms, planned)
+                # All windows that end before have closed, too; what is held back to be late is not sent any more.
+                closed_ms = min(watcher.newest_end_ms(), _now_ms() - planned.hold_ms - 2 * planned.out_of_orderness_ms)
                 sent = load.end()
             self._hearing.step("auditing")
             books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
             final = committed(pipeline)
             watcher.wait_until_seen(final)
             watcher.check()
-        verdict = judge(self._expected(planned, sent, ended_ms), watcher.live, final)
+        answers = expected(planned).answers
+        sent_was = Expected(answers, closed_ms, dict(sent.rejected), planned.out_of_orderness_ms)
+        verdict = judge(sent_was, watcher.live, final)
         return self._account(began_ms, watcher, sent, books, verdict)
 
     def _options(self, start_ms: int) -> Options:
@@ -173,7 +174,7 @@ class _Run:
     def _break(self, watcher: Watcher, load: Load) -> None:
         """Inject faults until the time is over, each once all is well after the one before."""
         injector = Injector(self._stack, self._pipeline, self._flink, self._life, load, watcher.tell)
-        self._well(time.time_ns() // 1_000_000)
+        self._well(_now_ms())
         for number, step in enumerate(schedule(self._wanted.seed, self._wanted.faults), start=1):
             if time.monotonic() - watcher.began + step.pause_s > self._wanted.minutes * 60:
                 return
@@ -181,7 +182,7 @@ class _Run:
             self._hearing.step(f"fault {number}: {step.fault.what}")
             injector.inject(step)
             self._hearing.step(f"fault {number}: {step.fault.what}; waiting until all is well")
-            self._well(time.time_ns() // 1_000_000)
+            self._well(_now_ms())
             watcher.tell("recovered", step.fault.name)
             watcher.check()
             load.check()
@@ -210,21 +211,20 @@ class _Run:
         """A rescale that failed may have left a job stopped."""
         self._life.start(self._pipeline.jobs)
 
-    def _young_ms(self, planned: Plan) -> int:
-        """The age of a window's beginning at which the jobs have caught up: it is over, and was committed twice."""
+    def _catch_up(self, watcher: Watcher, began_ms: int, planned: Plan) -> None:
+        """Wait until results are as young as they get, where windows are short enough to have any."""
+        shortest = min(aggregate.window_ms for aggregate in planned.spec.aggregates)
+        # A window is over, what is late has passed, and each job has committed, at worst just after it could.
         checkpoints = 2 * len(self._pipeline.jobs) * self._pipeline.checkpoint.interval
-        windows = max(aggregate.window_ms for aggregate in planned.spec.aggregates)
-        return 2 * windows + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS
+        young_ms = shortest + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS
+        if _now_ms() - began_ms < 2 * young_ms:
+            return
+        self._hearing.step("waiting until results are young again")
 
-    def _expected(self, planned: Plan, sent: Summary, ended_ms: int) -> Expected:
-        # What was held back to be late or out of order when the load ended was not sent.
-        held_ms = planned.hold_ms + planned.disorder_ms + planned.copy_within_ms
-        return Expected(
-            expected(planned).answers,
-            ended_ms - held_ms - self._young_ms(planned),
-            dict(sent.rejected),
-            planned.out_of_orderness_ms,
-        )
+        def age_ms() -> int:
+            return _now_ms() - watcher.newest_end_ms()
+
+        wait_until(lambda: age_ms() < young_ms, _WELL_S, f"results younger than {young_ms / 1000:g} s", seen=age_ms)
 
     def _account(self, began_ms: int, watcher: Watcher, sent: Summary, books: Report, verdict: Verdict) -> Account:
         return Account(
@@ -241,3 +241,7 @@ class _Run:
             verdict=verdict,
             notes=sent.notes,
         )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
