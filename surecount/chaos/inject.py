@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
@@ -137,18 +138,21 @@ class Injector:
                 self._signal(self._victims("aggregate", step), signal.SIGKILL)
                 kill(restarting, f"the recovery of {job}")
             case "savepoint":
-                self._while(lambda: self.life.savepoint([job]), lambda: kill(saving, f"a savepoint of {job}"))
+                work = partial(self.life.savepoint, [job])
+                self._while(work, lambda over: kill(lambda: over() or saving(), f"a savepoint of {job}"))
             case "rescale":
                 to = self.life.ledger(job).runs()[-1].parallelism % 2 + 1
                 when = (saving, stopped, again)[step.pick % 3]
                 self.tell("note", f"rescaling {job} to {to}")
-                self._while(lambda: self.life.rescale([job], to), lambda: kill(when, f"a rescale of {job}"))
+                work = partial(self.life.rescale, [job], to)
+                self._while(work, lambda over: kill(lambda: over() or when(), f"a rescale of {job}"))
 
-    def _while(self, work: Callable[[], object], fault: Callable[[], None]) -> None:
-        """Do both; that the work fails for the fault is right, as long as it says so."""
+    def _while(self, work: Callable[[], object], fault: Callable[[Callable[[], bool]], None]) -> None:
+        """Do both, the fault knowing whether the work is over; that this fails for the fault is right, as long as it
+        says so."""
         with ThreadPoolExecutor(1) as pool:
             working = pool.submit(work)
-            fault()
+            fault(working.done)
             try:
                 working.result()
             except SurecountError as error:

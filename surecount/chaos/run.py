@@ -150,8 +150,8 @@ class _Run:
             with Load(pipeline, options) as load:
                 self._break(watcher, load)
                 self._catch_up(watcher, began_ms, planned)
-                # All windows that end before have closed, too; what is held back to be late is not sent any more.
-                closed_ms = min(watcher.newest_end_ms(), _now_ms() - planned.hold_ms - 2 * planned.out_of_orderness_ms)
+                # All windows that end before have closed, too. What is held back to be late is not sent any more.
+                closed_ms = watcher.newest_end_ms() - planned.hold_ms
                 sent = load.end()
             self._hearing.step("auditing")
             books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
