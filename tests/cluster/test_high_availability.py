@@ -1,4 +1,4 @@
-"""Two JobManagers and ZooKeeper, killed with -9 one after the other: a job goes on by itself, and is exact."""
+"""A JobManager and ZooKeeper, killed with -9 one after the other: a job goes on by itself, and is exact."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def gave_up(stack: Stack, since: dict[Path, int]) -> list[str]:
     return found
 
 
-def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(
+def test_a_job_goes_on_when_a_jobmanager_and_zookeeper_are_killed(
     make: Callable[..., Running], load: Callable[..., Load], stack: Stack
 ) -> None:
     run = make(PIPELINE)
@@ -129,12 +129,6 @@ def test_a_job_goes_on_when_jobmanagers_and_zookeeper_are_killed(
         assert since_restart() > running_ms  # nothing was restarted
         assert leader(stack) == second
     print("".join(given_up))
-
-    wait_until(lambda: stack.status().ok, 60, "a whole stack", seen=lambda: stack.status().problems)
-    third = leader(stack)
-    before = last_checkpoint()
-    goes_on(kill(stack, third), before, "the next JobManager that leads")
-    assert leader(stack) != third
 
     life = Life(run.pipeline, run.file, run.flink, stack.flink_env())
     assert set(life.rescale(["aggregate"], 2)) == {"aggregate"}  # a savepoint, a stop, a start
