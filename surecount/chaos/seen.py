@@ -34,7 +34,7 @@ class Expected:
     """What was sent.
 
     ``answers`` say what each window holds, over results and corrections. A window that ends by ``closed_ms``, in ms
-    since 1970, must have its result. ``rejected`` counts the records to be rejected by reason. A window must not have
+    since 1970, must be whole. ``rejected`` counts the records to be rejected by reason. A window must not have
     a result before its end, and ``out_of_orderness_ms`` after it, have passed on the clock.
     """
 
