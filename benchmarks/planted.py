@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from surecount import config
-from surecount.chaos.run import Hearing, Wanted, run
+from surecount.chaos.run import Hearing, NotRecoveredError, Wanted, run
 from surecount.chaos.schedule import chosen
 from surecount.chaos.seen import Account
 from surecount.console import err, out
@@ -124,11 +124,11 @@ def measure(names: Sequence[str], seed: int, minutes: float, rate: float) -> Non
             planted = PLANTED[name]
             err.print(f"planted: {planted.what if planted else name}", highlight=False)
             wanted = Wanted(seed, minutes, chosen(_FAULTS), rate, 50, brokers=1, code=code(planted, file))
-            hearing = Hearing(lambda *_: None, lambda _: None, lambda one: err.print(f"{one.at_s:6.1f} s  {one.what}"))
+            hearing = Hearing(lambda *_: None, lambda _: None, lambda _: None)
             try:
                 account = run(config.load(file), file, wanted, Path(folder) / "logs", hearing)
                 faults, caught = str(account.kills), _caught(account)
-            except SurecountError as error:
+            except NotRecoveredError as error:
                 faults, caught = "", f"the jobs did not recover: {error.message.splitlines()[0]}"
             table.add_row(planted.what if planted else name, str(seed), faults, caught or "–")
             if bool(caught) != bool(planted):

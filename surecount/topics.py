@@ -113,11 +113,16 @@ class Admin:
         return self._asked(lambda: self._client.list_topics(timeout=TIMEOUT_S))
 
     def ids(self, names: Iterable[str]) -> dict[str, str]:
-        """What tells each topic from another one of its name that was there before, or comes after it."""
+        """What tells each topic from another one of its name that was there before, or comes after it, by name; of
+        those of which the brokers know it."""
         wanted = TopicCollection(list(names))
         futures = self._asked(lambda: self._client.describe_topics(wanted, request_timeout=TIMEOUT_S))
         found = {name: self._result(future, f"topic {name!r} can't be read") for name, future in futures.items()}
-        return {name: str(description.topic_id) for name, description in found.items()}
+        ids = {name: description.topic_id for name, description in found.items()}
+        # Brokers before 2.8 have none, and say 0.
+        return {
+            name: str(i) for name, i in ids.items() if i.get_most_significant_bits() or i.get_least_significant_bits()
+        }
 
     def groups(self) -> list[str]:
         """The consumer groups of the cluster, sorted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -66,15 +67,15 @@ class Injector:
 
     def _freeze(self, victims: Sequence[Victim], seconds: float) -> None:
         self.tell("fault", f"SIGSTOP for {seconds:g} s: {', '.join(name for name, _ in victims)}")
-        processes = [psutil.Process(pid) for _, pid in victims]
         try:
-            for process in processes:
-                process.suspend()
+            for _, pid in victims:
+                with suppress(psutil.NoSuchProcess):  # it died by itself
+                    psutil.Process(pid).suspend()
             time.sleep(seconds)
         finally:
-            for process in processes:
+            for _, pid in victims:
                 with suppress(psutil.NoSuchProcess):  # given up, and killed, meanwhile
-                    process.resume()
+                    psutil.Process(pid).resume()
 
     def _away(self, step: Step) -> None:
         if step.fault.name == "burst":
@@ -86,10 +87,13 @@ class Injector:
         self.tell("fault", f"the checkpoint folder is away for {step.hold_s:g} s")
         folder.rename(aside)
         try:
-            folder.touch()  # so that nobody makes it anew
+            with suppress(FileExistsError):
+                folder.touch(exist_ok=False)  # so that nobody makes it anew
             time.sleep(step.hold_s)
         finally:
-            folder.unlink()
+            if folder.is_dir():  # somebody did, before that
+                shutil.rmtree(folder)
+            folder.unlink(missing_ok=True)
             aside.rename(folder)
 
     def _at(self, moment: Moment, step: Step) -> None:
@@ -98,12 +102,18 @@ class Injector:
         if running is None:
             raise SurecountError(f"{job_name(self.pipeline, job)} has ended", exit_code=1)
 
-        def kill(when: Callable[[], bool], what: str) -> None:
+        hosts = self._hosts(job)
+        of_job = [found for found in self._main() if found[0] in hosts]
+        victim = of_job[step.pick % len(of_job)]
+
+        def kill(when: Callable[[], bool], what: str, over: Callable[[], bool] = lambda: False) -> None:
             try:
-                wait_until(lambda: _told(when), _MOMENT_S, what, poll_s=_MOMENT_POLL_S)
+                wait_until(lambda: over() or _told(when), _MOMENT_S, what, poll_s=_MOMENT_POLL_S)
             except WaitTimeoutError:
                 self.tell("note", f"{what}: did not come")
-            self._signal(self._victims("taskmanager", step), signal.SIGKILL)
+            if over():
+                self.tell("note", f"{what}: was over")
+            self._signal([victim], signal.SIGKILL)
 
         def latest() -> dict[str, Any]:
             found: dict[str, Any] = self.flink.checkpoints(running.id)["history"][0]
@@ -135,17 +145,19 @@ class Injector:
 
                 kill(committing, f"a commit of {job}")
             case "recovery":
-                self._signal(self._victims("aggregate", step), signal.SIGKILL)
+                self._signal([victim], signal.SIGKILL)
+                others = [found for found in self._main() if found[0].startswith("taskmanager") and found != victim]
+                victim = (others or of_job)[step.pick_2 % len(others or of_job)]
                 kill(restarting, f"the recovery of {job}")
             case "savepoint":
                 work = partial(self.life.savepoint, [job])
-                self._while(work, lambda over: kill(lambda: over() or saving(), f"a savepoint of {job}"))
+                self._while(work, lambda over: kill(saving, f"a savepoint of {job}", over))
             case "rescale":
                 to = self.life.ledger(job).runs()[-1].parallelism % 2 + 1
                 when = (saving, stopped, again)[step.pick % 3]
                 self.tell("note", f"rescaling {job} to {to}")
                 work = partial(self.life.rescale, [job], to)
-                self._while(work, lambda over: kill(lambda: over() or when(), f"a rescale of {job}"))
+                self._while(work, lambda over: kill(when, f"a rescale of {job}", over))
 
     def _while(self, work: Callable[[], object], fault: Callable[[Callable[[], bool]], None]) -> None:
         """Do both, the fault knowing whether the work is over; that this fails for the fault is right, as long as it
@@ -166,7 +178,7 @@ class Injector:
     def _victims(self, target: Target, step: Step) -> list[Victim]:
         """Those that the step picks among all that there are. Raises SurecountError where there is none."""
         if target == "all":
-            return [(name, pid) for name, pid in sorted(self.stack.processes().items()) if name != SUPERVISOR]
+            return self._main()
         if target == "two":
             found = self._candidates("two")
             first = found.pop(step.pick % len(found))
@@ -176,19 +188,19 @@ class Injector:
 
     def _candidates(self, target: Target) -> list[Victim]:
         def look() -> list[Victim]:
-            main = sorted((name, pid) for name, pid in self.stack.processes().items() if name != SUPERVISOR)
-            workers = [
-                (f"a Python worker of {name}", child.pid)
+            main = self._main()
+            works = [
+                (name, child.pid)
                 for name in sorted(self.stack.taskmanagers())
                 for child in self.stack.children(name)
                 if "beam_boot" in " ".join(child.process.cmdline())
             ]
-            busy = {name for name, _ in main if any(name in worker for worker, _ in workers)}
+            busy = {name for name, _ in works}
             match target:
                 case "two":
                     return main
                 case "worker":
-                    return workers
+                    return [(f"a Python worker of {name}", pid) for name, pid in works]
                 case "taskmanager":
                     return [found for found in main if found[0] in busy]
                 case "jobmanager":
@@ -207,6 +219,10 @@ class Injector:
             return []
 
         return wait_until(there, _MOMENT_S, f"a {target}")
+
+    def _main(self) -> list[Victim]:
+        """All processes that the supervisor would start again."""
+        return sorted((name, pid) for name, pid in self.stack.processes().items() if name != SUPERVISOR)
 
     def _hosts(self, job: str) -> set[str]:
         """The TaskManagers where subtasks of a job are."""

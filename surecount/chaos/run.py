@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from surecount import topics
+from surecount import config, topics
 from surecount.audit import Report, audit
 from surecount.chaos.inject import Injector
 from surecount.chaos.judge import judge
@@ -21,7 +21,7 @@ from surecount.chaos.load import Load
 from surecount.chaos.schedule import Fault, schedule
 from surecount.chaos.seen import Account, Expected, Happened, Verdict
 from surecount.chaos.watcher import Watcher, committed
-from surecount.config import Pipeline
+from surecount.config import Pipeline, format_duration
 from surecount.errors import SurecountError
 from surecount.generate import Summary
 from surecount.generator.answers import expected
@@ -32,11 +32,13 @@ from surecount.ops.flink import Flink
 from surecount.ops.history import history
 from surecount.ops.life import Life
 from surecount.ops.submit import job_name
-from surecount.waiting import wait_until
+from surecount.waiting import WaitTimeoutError, wait_until
 
 _WELL_S = 240.0
-_HOURS = 24
+# Beyond those in which faults are injected: a recovery takes its time.
+_SPARE_MINUTES = 30
 _AUDIT_S = 300.0
+_TAKEN_OVER_S = 30.0
 # Beyond the intervals that a result waits for by itself.
 _YOUNG_MS = 5_000
 
@@ -58,7 +60,7 @@ class Wanted:
     minutes: float
     faults: Sequence[Fault]
     rate: float
-    keys: int
+    keys: int | None
     brokers: int = 3
     taskmanagers: int = 2
     code: bytes | None = None
@@ -68,7 +70,7 @@ class Wanted:
         names = ",".join(fault.name for fault in self.faults)
         return (
             f"surecount chaos {shlex.quote(str(file))} --seed {self.seed} --minutes {self.minutes:g} "
-            f"--rate {self.rate:g} --keys {self.keys} --brokers {self.brokers} "
+            f"--rate {self.rate:g} {f'--keys {self.keys} ' if self.keys else ''}--brokers {self.brokers} "
             f"--taskmanagers {self.taskmanagers} --faults {names}"
         )
 
@@ -76,8 +78,9 @@ class Wanted:
 def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hearing) -> Account:
     """Run it, and say how it went; nothing runs afterwards. Logs are copied to ``kept`` where it failed.
 
-    Raises SurecountError where it cannot be done, or where the jobs do not recover.
+    Raises SurecountError where it cannot be done, and NotRecoveredError where the jobs do not recover.
     """
+    check(pipeline, wanted)
     folder = Path(tempfile.mkdtemp(prefix="surecount-chaos-"))
     stack = Stack(folder / "stack")
     failed = True
@@ -86,6 +89,8 @@ def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hea
             moved = _up(stacks, stack, folder, pipeline, wanted, hearing)
             account = _Run(stack, moved, file, wanted, hearing).go()
         failed = not account.passed
+    except NotRecoveredError as error:
+        raise NotRecoveredError(f"{error.message}\nlogs are in {kept}", exit_code=1) from error
     finally:
         if failed and stack.logs_dir.exists():
             shutil.copytree(stack.logs_dir, kept, dirs_exist_ok=True)
@@ -100,22 +105,30 @@ def _up(
     """Start what the pipeline needs; it, on these stacks."""
     # Any one TaskManager can take all of it, at the parallelism of a rescale.
     slots = 2 * len(pipeline.jobs)
-    settings = {"taskmanager.load-balance.mode": "tasks"}
+    settings = {
+        "taskmanager.load-balance.mode": "tasks",
+        # By default Flink's answers are up to 3 s old: a moment would be over.
+        "web.refresh-interval": "10 ms",
+        "rest.cache.checkpoint-statistics.timeout": "10 ms",
+    }
     stack.up(
         brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
         flink_settings=settings, on_ready=hearing.ready,
     )  # fmt: skip
-    elsewhere: dict[str, Any] = {}
+    here: dict[str, Any] = {"bootstrap_servers": None, "properties": {}}
+    elsewhere = here
     if any(pipeline.is_relayed(pathway) for pathway in pipeline.pathways):
         other = stacks.enter_context(_kafka_only(folder / "other", hearing))
-        elsewhere = {"bootstrap_servers": other.bootstrap_servers, "properties": {}}
+        elsewhere = {**here, "bootstrap_servers": other.bootstrap_servers}
     pathways = [
-        pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else {})
+        pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else here)
         for pathway in pipeline.source.pathway
     ]
     kafka = pipeline.kafka.model_copy(update={"bootstrap_servers": stack.bootstrap_servers, "properties": {}})
     source = pipeline.source.model_copy(update={"pathway": pathways})
-    return pipeline.model_copy(update={"kafka": kafka, "source": source})
+    moved = pipeline.model_copy(update={"kafka": kafka, "source": source})
+    # Two pathways whose topics have one name on two clusters are one on one.
+    return config.parse(moved.model_dump(mode="json"), f"{pipeline.name} with all pathways' clusters as one")
 
 
 @contextmanager
@@ -144,14 +157,14 @@ class _Run:
         self._hearing.step("starting the jobs")
         self._life.start(pipeline.jobs, parallelism=1)
         began_ms = _now_ms()
-        options = self._options(began_ms)
+        options = load_options(pipeline, self._wanted, began_ms)
         planned = plan(pipeline, options, began_ms)
         with Watcher(pipeline, self._flink, self._hearing.happened) as watcher:
             with Load(pipeline, options) as load:
                 self._break(watcher, load)
-                self._catch_up(watcher, began_ms, planned)
+                self._catch_up(watcher, load, began_ms, planned)
                 # All windows that end before have closed, too. What is held back to be late is not sent any more.
-                closed_ms = watcher.newest_end_ms() - planned.hold_ms
+                closed_ms = watcher.newest_end_ms - planned.hold_ms
                 sent = load.end()
             self._hearing.step("auditing")
             books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
@@ -162,14 +175,6 @@ class _Run:
         sent_was = Expected(answers, closed_ms, dict(sent.rejected), planned.out_of_orderness_ms)
         verdict = judge(sent_was, watcher.live, final)
         return self._account(began_ms, watcher, sent, books, verdict)
-
-    def _options(self, start_ms: int) -> Options:
-        wanted, pipeline = self._wanted, self._pipeline
-        return Options(
-            events=int(wanted.rate * 3_600 * _HOURS), keys=wanted.keys, rate=wanted.rate, seed=wanted.seed,
-            late=0.005, bad=0.005, duplicates=0.01 if pipeline.has_ingest else 0.0,
-            disorder_ms=pipeline.source.out_of_orderness // 2, partitions=2, start_ms=start_ms,
-        )  # fmt: skip
 
     def _break(self, watcher: Watcher, load: Load) -> None:
         """Inject faults until the time is over, each once all is well after the one before."""
@@ -182,21 +187,32 @@ class _Run:
             self._hearing.step(f"fault {number}: {step.fault.what}")
             injector.inject(step)
             self._hearing.step(f"fault {number}: {step.fault.what}; waiting until all is well")
-            self._well(_now_ms())
+            self._well(_now_ms(), may_have_ended=step.fault.moment == "rescale")
             watcher.tell("recovered", step.fault.name)
             watcher.check()
             load.check()
 
-    def _well(self, began_ms: int) -> None:
+    def _well(self, began_ms: int, *, may_have_ended: bool = False) -> None:
         """Wait until all processes are in service, and all jobs have completed a checkpoint that began later."""
-        stack = self._stack
-        wait_until(lambda: stack.status().ok, _WELL_S, "a whole stack", poll_s=0.3, seen=stack.status)
-        self._start_what_ended()
+        stack, jobs = self._stack, self._pipeline.jobs
+        patience_s = _WELL_S + 2 * self._pipeline.checkpoint.interval / 1000
 
         def missing() -> list[str]:
-            return [job for job in self._pipeline.jobs if self._last_checkpoint_ms(job) < began_ms]
+            return [job for job in jobs if self._last_checkpoint_ms(job) < began_ms]
 
-        wait_until(lambda: not missing(), _WELL_S, "a checkpoint of each job", poll_s=0.3, seen=missing)
+        def ended() -> list[str]:
+            return [job for job in jobs if job not in self._life.running(jobs)]
+
+        with _recovering():
+            wait_until(lambda: stack.status().ok, _WELL_S, "a whole stack", poll_s=0.3, seen=stack.status)
+            try:  # A JobManager that has just taken over does not know them all yet.
+                wait_until(lambda: not ended(), _TAKEN_OVER_S, "all jobs", poll_s=0.3, seen=ended)
+            except WaitTimeoutError:
+                if not may_have_ended:
+                    raise
+                # A rescale that failed half way leaves its job stopped, and says so.
+                self._life.start(ended())
+            wait_until(lambda: not missing(), patience_s, "a checkpoint of each job", poll_s=0.3, seen=missing)
 
     def _last_checkpoint_ms(self, job: str) -> int:
         """When the last one that was completed began; 0 where there is none."""
@@ -207,24 +223,23 @@ class _Run:
             return 0
         return int(found["trigger_timestamp"]) if found else 0
 
-    def _start_what_ended(self) -> None:
-        """A rescale that failed may have left a job stopped."""
-        self._life.start(self._pipeline.jobs)
-
-    def _catch_up(self, watcher: Watcher, began_ms: int, planned: Plan) -> None:
-        """Wait until results are as young as they get, where windows are short enough to have any."""
-        shortest = min(aggregate.window_ms for aggregate in planned.spec.aggregates)
-        # A window is over, what is late has passed, and each job has committed, at worst just after it could.
+    def _catch_up(self, watcher: Watcher, load: Load, began_ms: int, planned: Plan) -> None:
+        """Wait until results are as young as they get."""
+        shortest = _shortest_ms(self._pipeline)
+        # A window is over, what is late has passed, and each job has committed, at worst just after it could. And
+        # events began with their window, so their clock is behind.
         checkpoints = 2 * len(self._pipeline.jobs) * self._pipeline.checkpoint.interval
-        young_ms = shortest + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS
-        if _now_ms() - began_ms < 2 * young_ms:
-            return
-        self._hearing.step("waiting until results are young again")
+        young_ms = shortest + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS + began_ms - planned.start_ms
 
         def age_ms() -> int:
-            return _now_ms() - watcher.newest_end_ms()
+            watcher.check()
+            load.check()
+            return _now_ms() - watcher.newest_end_ms
 
-        wait_until(lambda: age_ms() < young_ms, _WELL_S, f"results younger than {young_ms / 1000:g} s", seen=age_ms)
+        self._hearing.step("waiting until results are young again")
+        what = f"results younger than {young_ms / 1000:g} s"
+        with _recovering():
+            wait_until(lambda: age_ms() < young_ms, _WELL_S + 2 * shortest / 1000, what, seen=age_ms)
 
     def _account(self, began_ms: int, watcher: Watcher, sent: Summary, books: Report, verdict: Verdict) -> Account:
         return Account(
@@ -241,6 +256,44 @@ class _Run:
             verdict=verdict,
             notes=sent.notes,
         )
+
+
+class NotRecoveredError(SurecountError):
+    """The jobs did not come back from a fault in time."""
+
+
+@contextmanager
+def _recovering() -> Iterator[None]:
+    try:
+        yield
+    except WaitTimeoutError as error:
+        raise NotRecoveredError(f"not recovered: {error.message}", exit_code=1) from error
+
+
+def load_options(pipeline: Pipeline, wanted: Wanted, start_ms: int) -> Options:
+    """The events of a run that begins at a time, in ms since 1970."""
+    return Options(
+        events=int(wanted.rate * 60 * (wanted.minutes + _SPARE_MINUTES)), keys=wanted.keys, rate=wanted.rate,
+        seed=wanted.seed, late=0.005, bad=0.005, duplicates=0.01 if pipeline.has_ingest else 0.0,
+        disorder_ms=pipeline.source.out_of_orderness // 2, partitions=2, start_ms=start_ms,
+    )  # fmt: skip
+
+
+def check(pipeline: Pipeline, wanted: Wanted) -> None:
+    """Raise SurecountError where no such events can be made, or no window would be judged."""
+    now_ms = _now_ms()
+    planned = plan(pipeline, load_options(pipeline, wanted, now_ms), now_ms)
+    shortest_ms = _shortest_ms(pipeline)
+    needed_ms = planned.hold_ms + 3 * shortest_ms
+    if wanted.minutes * 60_000 < needed_ms:
+        raise SurecountError(
+            f"--minutes {wanted.minutes:g}: no window would be judged, the shortest is {format_duration(shortest_ms)}",
+            f"give --minutes {needed_ms / 60_000 + 1:.0f} or more",
+        )
+
+
+def _shortest_ms(pipeline: Pipeline) -> int:
+    return min(aggregate.window_ms for aggregate in pipeline.spec().aggregates)
 
 
 def _now_ms() -> int:

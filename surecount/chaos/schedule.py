@@ -18,7 +18,7 @@ Target = Literal["taskmanager", "worker", "jobmanager", "broker", "zookeeper", "
 Moment = Literal["commit", "savepoint", "rescale", "recovery"]
 
 FREEZE_S = (12.0, 18.0)
-"""Longer than ``heartbeat.timeout``, 10 s: whoever is frozen is given up, and wakes as a zombie."""
+"""Longer than ``heartbeat.timeout``, 10 s: a TaskManager or JobManager is given up, and wakes as a zombie."""
 AWAY_S = (4.0, 9.0)
 PAUSE_S = (1.0, 6.0)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from surecount import topics
 from surecount.audit.reader import TopicReader
@@ -21,6 +21,8 @@ from surecount.ops.flink import Flink
 from surecount.waiting import wait_until
 from udfs import times
 
+# Of all that comes while brokers do, what the client does not mend by itself.
+_MISSED = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _POLL_S = 1.0
 _REASON = "surecount.reason"
 _STALLED_S = 60.0
@@ -30,12 +32,14 @@ _SEEN_S = 60.0
 class Watcher:
     """Reads the outputs and asks Flink, in threads of its own. It is a context manager.
 
-    ``live`` are the records in the order in which they came; the rest is for the report. ``on_happened`` hears what
+    ``live`` are the records in the order in which they came, and ``newest_end_ms`` is the end of the window of the
+    newest result, in ms since 1970, or 0; the rest is for the report. ``on_happened`` hears what
     happens, in any of these threads.
     """
 
     def __init__(self, pipeline: Pipeline, flink: Flink, on_happened: Callable[[Happened], None]) -> None:
         self.live: list[Record] = []
+        self.newest_end_ms = 0
         self.happened: list[Happened] = []
         self.results: Counter[int] = Counter()
         self.sent: Counter[int] = Counter()
@@ -45,7 +49,7 @@ class Watcher:
         self._on_happened = on_happened
         self._outputs = _outputs(pipeline)
         self._failures: list[Exception] = []
-        self._newest: Record | None = None
+        self._last: dict[Place, int] = {}
         self._ended = threading.Event()
         config = {
             **topics.client_config(pipeline.kafka),
@@ -82,17 +86,12 @@ class Watcher:
         self.happened.append(happened := Happened(round(self._now(), 1), kind, what))
         self._on_happened(happened)
 
-    def newest_end_ms(self) -> int:
-        """The end of the window of the newest result, in ms since 1970; 0 where there is none."""
-        return times.from_rfc3339(orjson.loads(self._newest.value)["end"]) if self._newest else 0
-
     def wait_until_seen(self, records: Sequence[Record]) -> None:
         """Wait until the reader has come as far as ``records``, all that there are."""
         last = {record.place: record.offset for record in records}
 
         def left() -> set[Place]:
-            seen = {record.place: record.offset for record in list(self.live)}
-            return {place for place, offset in last.items() if seen.get(place, -1) < offset}
+            return {place for place, offset in last.items() if self._last.get(place, -1) < offset}
 
         wait_until(lambda: self._failures or not left(), _SEEN_S, "the reader to see all that is committed", seen=left)
 
@@ -111,11 +110,13 @@ class Watcher:
                 if (error := message.error()) is None:
                     record = _record(self._outputs, message, time.time_ns() // 1_000_000)
                     self.live.append(record)
+                    self._last[record.place] = record.offset
                     if record.output == "results":
                         self.results[int(self._now())] += 1
-                        self._newest = record
-                elif not error.retriable():
-                    raise KafkaException(error)
+                        with suppress(ValueError, KeyError, TypeError):  # the judge says what is wrong with it
+                            self.newest_end_ms = times.from_rfc3339(orjson.loads(record.value)["end"])
+                elif error.fatal() or error.code() in _MISSED:
+                    raise SurecountError(f"the reader of {message.topic()} can't go on: {error.str()}")
 
     def _ask(self) -> None:
         ends: dict[tuple[str, Place], int] = {}

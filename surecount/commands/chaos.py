@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ def chaos(
         str | None, typer.Option(metavar="NAME,…", help=f"Only these of {', '.join(FAULTS)}; default: all.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Events a second on each pathway.")] = 1_000.0,
-    keys: Annotated[int, typer.Option(min=1, help="Distinct keys of the first aggregate.")] = 100,
+    keys: Annotated[int | None, typer.Option(min=1, help="Distinct keys of the first aggregate.")] = None,
     brokers: Annotated[int, typer.Option(help="1 or 3.")] = 3,
     taskmanagers: Annotated[int, typer.Option(min=1)] = 2,
     to: Annotated[Path, typer.Option(help="The folder for reports; each run gets one of its own there.")] = Path(
@@ -39,7 +40,11 @@ def chaos(
     balance, the judge finds something, or the jobs do not recover.
     """
     loaded = config.load(pipeline)
+    if not math.isfinite(minutes):
+        raise SurecountError(f"--minutes {minutes}: not a time", "write 10 for ten minutes")
     names = [name.strip() for name in faults.split(",")] if faults else _possible(loaded)
+    if "kill-ingest" in names and not loaded.has_ingest:
+        raise SurecountError("--faults kill-ingest: the pipeline has no ingest", "leave it out")
     wanted = Wanted(seed, minutes, chosen(names), rate, keys, brokers, taskmanagers)
     began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = to / f"{loaded.name}-{began}-seed{seed}"
@@ -53,7 +58,7 @@ def chaos(
         out.print(account.books.summary(), highlight=False, markup=False, soft_wrap=True)
         for violation in account.verdict.violations:
             out.print(f"{violation.kind}: {violation.detail}", style="red", markup=False, soft_wrap=True)
-        out.print(f"{account.kills} faults; report: {page}", highlight=False, soft_wrap=True)
+        out.print(f"{account.kills} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
     if not account.passed:
         raise SurecountError(f"something went wrong under faults, see {page}", exit_code=1)
 

@@ -100,7 +100,7 @@ def submit(
             versions=versions(environment),
             transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
             accepted=tuple(accepted),
-            topic_ids=ids_of_topics(pipeline, job) or {},
+            topic_ids=ids_of_topics(pipeline, job) or (origin.run.topic_ids if origin else {}),
             generation=origin.generation if origin else runs[-1].generation if runs else 0,
         )
         ledger.keep_code(run.code_hash, pack(shipped))
