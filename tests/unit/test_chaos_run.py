@@ -33,7 +33,8 @@ def wanted(minutes: float = 5) -> Wanted:
 
 
 def pathway(name: str, topic: str, servers: str | None) -> dict[str, Any]:
-    cluster = {"bootstrap_servers": servers, "properties": {"client.id": "real"}} if servers else {}
+    properties = {} if servers in (None, REAL) else {"client.id": "real"}
+    cluster = {"bootstrap_servers": servers, "properties": properties} if servers else {}
     return {"name": name, "topics": [topic], **cluster}
 
 
