@@ -122,7 +122,6 @@ def measure(names: Sequence[str], seed: int, minutes: float, rate: float) -> Non
         file.write_text(_PIPELINE, encoding="utf-8")
         for name in names:
             planted = PLANTED[name]
-            err.print(f"planted: {planted.what if planted else name}", highlight=False)
             wanted = Wanted(seed, minutes, chosen(_FAULTS), rate, 50, brokers=1, code=code(planted, file))
             hearing = Hearing(lambda *_: None, lambda _: None, lambda _: None)
             try:
@@ -130,7 +129,9 @@ def measure(names: Sequence[str], seed: int, minutes: float, rate: float) -> Non
                 faults, caught = str(account.kills), _caught(account)
             except NotRecoveredError as error:
                 faults, caught = "", f"the jobs did not recover: {error.message.splitlines()[0]}"
-            table.add_row(planted.what if planted else name, str(seed), faults, caught or "–")
+            row = (planted.what if planted else name, str(seed), faults, caught or "–")
+            err.print(" | ".join(row), highlight=False, markup=False)
+            table.add_row(*row)
             if bool(caught) != bool(planted):
                 wrong.append(name)
     out.print(table)

@@ -102,8 +102,7 @@ class Injector:
         if running is None:
             raise SurecountError(f"{job_name(self.pipeline, job)} has ended", exit_code=1)
 
-        hosts = self._hosts(job)
-        of_job = [found for found in self._main() if found[0] in hosts]
+        of_job = self._candidates(job)
         victim = of_job[step.pick % len(of_job)]
 
         def kill(when: Callable[[], bool], what: str, over: Callable[[], bool] = lambda: False) -> None:
@@ -186,9 +185,14 @@ class Injector:
         found = self._candidates(target)
         return [found[step.pick % len(found)]]
 
-    def _candidates(self, target: Target) -> list[Victim]:
+    def _candidates(self, target: str) -> list[Victim]:
+        """All processes that are such a target, or that run tasks of the job of that name; waited for."""
+
         def look() -> list[Victim]:
             main = self._main()
+            if target in self.pipeline.jobs:
+                hosts = self._hosts(target)
+                return [found for found in main if found[0] in hosts]
             works = [
                 (name, child.pid)
                 for name in sorted(self.stack.taskmanagers())
@@ -208,13 +212,10 @@ class Injector:
                     return [found for found in main if found[0].startswith("jobmanager") and leader in (None, found[0])]
                 case "broker":
                     return [found for found in main if found[0].startswith("kafka")]
-                case "ingest" | "aggregate":
-                    hosts = self._hosts(target)
-                    return [found for found in main if found[0] in hosts]
             return [found for found in main if found[0].startswith(target)]
 
         def there() -> list[Victim]:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess, SurecountError):  # what is asked comes and goes
                 return look()
             return []
 
