@@ -27,18 +27,19 @@ def changed(run: Running, text: str) -> Running:
     return replace(run, pipeline=config.load(run.file))
 
 
-def send(run: Running, number: int, at_ms: int, *, keys: int = 1) -> None:
-    """Records to partition 0 of the source, all of one window, to each key in turn."""
+def send(run: Running, number: int, at_ms: int, *, keys: int = 1, topic: str = "in") -> None:
+    """Records to partition 0 of a source topic, all of one window, to each key in turn."""
     producer = Producer(topics.client_config(run.pipeline.kafka))
     for i in range(number):
         value = b'{"ts":%d,"customer":"c%d","country":"x","amount":1}' % (at_ms, i % keys)
-        producer.produce(f"{run.pipeline.name}.in", value, partition=0)
+        producer.produce(f"{run.pipeline.name}.{topic}", value, partition=0)
     producer.flush()
 
 
-def read_up_to(run: Running, offset: int) -> None:
-    """Wait until a checkpoint has taken what is before ``offset`` in partition 0; the source commits that."""
-    group, place = run.pipeline.group_id("aggregate"), (f"{run.pipeline.name}.in", 0)
+def read_up_to(run: Running, offset: int, *, topic: str = "in") -> None:
+    """Wait until a checkpoint has taken what is before ``offset`` in partition 0 of a source topic; the source commits
+    that."""
+    group, place = run.pipeline.group_id("aggregate"), (f"{run.pipeline.name}.{topic}", 0)
 
     def taken() -> int:
         return topics.committed(run.pipeline.kafka, group, [place]).get(place, 0)
