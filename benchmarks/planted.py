@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from surecount import config
-from surecount.chaos.run import Hearing, NotRecoveredError, Wanted, run
+from surecount.chaos.run import Hearing, Wanted, run
 from surecount.chaos.schedule import chosen
 from surecount.chaos.seen import Account
 from surecount.console import err, out
@@ -127,7 +127,9 @@ def measure(names: Sequence[str], seed: int, minutes: float, rate: float) -> Non
             try:
                 account = run(config.load(file), file, wanted, Path(folder) / "logs", hearing)
                 faults, caught = str(account.kills), _caught(account)
-            except NotRecoveredError as error:
+            except SurecountError as error:
+                if error.exit_code != 1:  # the machine's fault, not that which is planted
+                    raise
                 faults, caught = "", f"the jobs did not recover: {error.message.splitlines()[0]}"
             row = (planted.what if planted else name, str(seed), faults, caught or "–")
             err.print(" | ".join(row), highlight=False, markup=False)

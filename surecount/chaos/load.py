@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -34,7 +35,8 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._sending.done():
-            psutil.Process(self._pid).kill()
+            with suppress(psutil.NoSuchProcess):  # Ctrl-C has reached it, too
+                psutil.Process(self._pid).kill()
         self._pool.shutdown()
 
     def check(self) -> None:

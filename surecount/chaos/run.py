@@ -167,9 +167,10 @@ class _Run:
                 closed_ms = watcher.newest_end_ms - planned.hold_ms
                 sent = load.end()
             self._hearing.step("auditing")
-            books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
-            final = committed(pipeline)
-            watcher.wait_until_seen(final)
+            with _recovering():
+                books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
+                final = committed(pipeline)
+                watcher.wait_until_seen(final)
             watcher.check()
         answers = expected(planned).answers
         sent_was = Expected(answers, closed_ms, dict(sent.rejected), planned.out_of_orderness_ms)

@@ -32,9 +32,9 @@ _SEEN_S = 60.0
 class Watcher:
     """Reads the outputs and asks Flink, in threads of its own. It is a context manager.
 
-    ``live`` are the records in the order in which they came, and ``newest_end_ms`` is the end of the window of the
-    newest result, in ms since 1970, or 0; the rest is for the report. ``on_happened`` hears what
-    happens, in any of these threads.
+    ``live`` are the records in the order in which they came, and ``newest_end_ms`` is the end of the newest window that
+    has a result, in ms since 1970, or 0; the rest is for the report. ``on_happened`` hears what happens, in any of
+    these threads.
     """
 
     def __init__(self, pipeline: Pipeline, flink: Flink, on_happened: Callable[[Happened], None]) -> None:
@@ -114,7 +114,8 @@ class Watcher:
                     if record.output == "results":
                         self.results[int(self._now())] += 1
                         with suppress(ValueError, KeyError, TypeError):  # the judge says what is wrong with it
-                            self.newest_end_ms = times.from_rfc3339(orjson.loads(record.value)["end"])
+                            end_ms = times.from_rfc3339(orjson.loads(record.value)["end"])
+                            self.newest_end_ms = max(self.newest_end_ms, end_ms)
                 elif error.fatal() or error.code() in _MISSED:
                     raise SurecountError(f"the reader of {message.topic()} can't go on: {error.str()}")
 
