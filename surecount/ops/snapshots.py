@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from subprocess import PIPE
 from tempfile import TemporaryFile
+from typing import Any
 
 from surecount.errors import SurecountError
 from surecount.ops.flink import Flink
@@ -27,6 +28,9 @@ READY = "ready\n"
 
 _COMMITTED = -3
 """The connector's marker of a partition that is to be read on where its group has committed."""
+
+# A busy machine may take longer to read them than a job to make the next one.
+_LOOKS = 4
 
 _CHECKPOINT = re.compile(r"chk-(\d+)")
 
@@ -111,27 +115,28 @@ def _savepoint_name(run: Run) -> str:
 def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]) -> list[Snapshot]:
     """What the snapshots at the paths that ``find_paths`` returns hold, the oldest first.
 
-    ``environment`` is that of Flink's command line. A JVM reads them, which takes seconds to start; the paths are
-    asked for after that, since a running job removes its older checkpoints. One that is gone is left out; one that
-    cannot be read raises SurecountError, since to go on from an older one would write again what came after it.
+    ``environment`` is that of Flink's command line. A running job removes its older checkpoints: where one has gone
+    meanwhile, all are asked for again, since there is a newer one. One that cannot be read raises SurecountError, since
+    to go on from an older one would write again what came after it.
     """
-    command = [sys.executable, "-m", "surecount.ops.snapshot_metadata"]
-    with (
-        TemporaryFile("w+") as errors,
-        subprocess.Popen(command, env=dict(environment), text=True, stdin=PIPE, stdout=PIPE, stderr=errors) as reader,
-    ):
-        assert reader.stdout is not None
-        ready = reader.stdout.readline() == READY
-        paths = find_paths()
-        answer, _ = reader.communicate(json.dumps(list(paths)) if ready else None)
-        if reader.returncode != 0:
-            errors.seek(0)
-            raise SurecountError(f"Flink's classes cannot read snapshots:\n{errors.read()[-2000:]}")
-    snapshots = []
-    for content in json.loads(answer):
+    for _ in range(_LOOKS):
+        snapshots, gone = _read(find_paths, environment)
+        if not gone:
+            break
+    return sorted(snapshots, key=lambda s: (s.run.number, s.id))
+
+
+def _read(
+    find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]
+) -> tuple[list[Snapshot], list[str]]:
+    """The snapshots, and the paths of those that have gone."""
+    paths, answers = _ask(find_paths, environment)
+    snapshots, gone = [], []
+    for content in answers:
         if error := content.pop("error", None):
             if _is_whole(Folder(content["path"])):
                 raise SurecountError(f"{content['path']} cannot be read: {error}", "restore its files, or name another")
+            gone.append(content["path"])
             continue
         run = paths[content["path"]]
         offsets = standing(content.pop("offsets"), run)
@@ -145,7 +150,26 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
                 generation=run.generation,
             )
         )
-    return sorted(snapshots, key=lambda s: (s.run.number, s.id))
+    return snapshots, gone
+
+
+def _ask(
+    find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]
+) -> tuple[Mapping[str, Run], list[dict[str, Any]]]:
+    """The paths, and what a JVM says of each: it takes seconds to start, so they are asked for after that."""
+    command = [sys.executable, "-m", "surecount.ops.snapshot_metadata"]
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=dict(environment), text=True, stdin=PIPE, stdout=PIPE, stderr=errors) as reader,
+    ):
+        assert reader.stdout is not None
+        ready = reader.stdout.readline() == READY
+        paths = find_paths()
+        answer, _ = reader.communicate(json.dumps(list(paths)) if ready else None)
+        if reader.returncode != 0:
+            errors.seek(0)
+            raise SurecountError(f"Flink's classes cannot read snapshots:\n{errors.read()[-2000:]}")
+    return paths, json.loads(answer)
 
 
 def standing(offsets: Iterable[tuple[str, int, int]], run: Run) -> dict[Place, int]:

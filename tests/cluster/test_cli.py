@@ -82,7 +82,7 @@ def test_wrong_use_is_told_apart_from_a_failed_check(tmp_path: Path) -> None:
 
 
 def test_the_demo_ends_with_balanced_books_and_nothing_left(tmp_path: Path) -> None:
-    said = run(tmp_path, "demo", "--seconds", "30")
+    said = run(tmp_path, "demo", "--seconds", "20")
     assert "kill -9" in said
     assert "books balance: " in said
     assert list(tmp_path.iterdir()) == []

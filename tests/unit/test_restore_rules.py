@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from surecount import config
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
+from surecount.ops import snapshots
 from surecount.ops.ledger import Moved, Run, config_of
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Place, Snapshot, as_moved, latest, maker, standing
@@ -238,6 +240,23 @@ def test_the_newest_is_of_the_last_run_or_what_it_began_from() -> None:
     assert latest([first, second], [made[0]]) is None
     assert latest([first], made[:2]) == made[1]
     assert latest([], made) is None
+
+
+def test_one_that_has_gone_meanwhile_has_a_newer_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def answer(number: int, **more: Any) -> dict[str, Any]:
+        return {"path": (tmp_path / RUN.job_id / f"chk-{number}").as_uri(), "id": number, **more}
+
+    whole = {
+        "at_ms": 1, "savepoint": False, "drained": False, "max_parallelism": 128, "offsets": [], "committables": [],
+    }  # fmt: skip
+    looks = [[answer(3, error="gone")], [answer(4, **whole)]]
+
+    def ask(*_: Any) -> tuple[dict[str, Run], list[dict[str, Any]]]:
+        answers = looks.pop(0)
+        return {one["path"]: RUN for one in answers}, answers
+
+    monkeypatch.setattr(snapshots, "_ask", ask)
+    assert [snapshot.id for snapshot in snapshots.read(dict, {})] == [4]
 
 
 def test_who_made_a_snapshot_is_in_its_name() -> None:
