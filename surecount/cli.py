@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,7 @@ from surecount.ops import bounded as bounded_runs
 from surecount.ops.code import check_decode
 from surecount.ops.flink import Flink
 from surecount.ops.history import History, history
+from surecount.ops.life import Troubles
 from surecount.ops.restore import LATEST
 from surecount.ops.submit import check_outputs_empty, job_name
 from surecount.ops.submit import submit as run_submit
@@ -75,7 +77,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def up(
     directory: Directory = DEFAULT_DIRECTORY,
-    brokers: Annotated[int, typer.Option(help="1 or 3.")] = 1,
+    brokers: Annotated[int | None, typer.Option(help="1 or 3; default: 3 with --ha, else 1.")] = None,
     taskmanagers: Annotated[int, typer.Option(min=1)] = 1,
     slots: Annotated[int, typer.Option(min=1, help="Slots of each TaskManager.")] = 2,
     kafka_port: Annotated[int, typer.Option(help="The first broker's port; 0 for any free one.")] = 9092,
@@ -86,7 +88,7 @@ def up(
         bool, typer.Option("--flink/--no-flink", help="Without: only Kafka, as a second cluster of raw topics.")
     ] = True,
     ha: Annotated[
-        bool, typer.Option("--ha", help="Two JobManagers and ZooKeeper: jobs go on when the one that leads dies.")
+        bool, typer.Option("--ha", help="Two JobManagers and ZooKeeper: jobs go on when any process dies.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -99,7 +101,7 @@ def up(
     try:
         start(
             stack,
-            brokers=brokers,
+            brokers=(3 if ha else 1) if brokers is None else brokers,
             taskmanagers=taskmanagers,
             slots=slots,
             kafka_port=kafka_port,
@@ -218,18 +220,15 @@ def generate(
     per_window: Annotated[int, typer.Option(help="Events of a key in a window, where no rate says it.")] = 10,
     huge: Annotated[bool, typer.Option(help="5 MB values among the bad records.")] = False,
     pathway: Annotated[str | None, typer.Option(help="The one to send on; default: all of them.")] = None,
+    skew: Annotated[str, typer.Option(help="How far the clocks of two producers in three are off.")] = "0 s",
     as_json: AsJson = False,
 ) -> None:
     """Write deterministic events whose every window has a known answer."""
     loaded = config.load(pipeline)
-    try:
-        disorder_ms = parse_duration(disorder)
-    except ValueError as error:
-        raise SurecountError(f"--disorder: {error}") from error
     options = Options(
         events=events, keys=keys, rate=rate, seed=seed, late=late, bad=bad, duplicates=duplicates,
-        disorder_ms=disorder_ms, partitions=partitions, per_window=per_window, huge=huge, pathway=pathway,
-        start_ms=parse_start(start_at) if start_at else None,
+        disorder_ms=_duration("--disorder", disorder), skew_ms=_duration("--skew", skew), partitions=partitions,
+        per_window=per_window, huge=huge, pathway=pathway, start_ms=parse_start(start_at) if start_at else None,
     )  # fmt: skip
     with progress("events", events) as bar:
         summary = run_generate(loaded, options, bar)
@@ -239,6 +238,13 @@ def generate(
         out.print(str(summary), markup=False, highlight=False)
     if summary.expected is None:
         raise typer.Exit(130)
+
+
+def _duration(option: str, text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SurecountError(f"{option}: {error}") from error
 
 
 app.command()(send)
@@ -274,19 +280,23 @@ def submit(
         for name in names:
             check_outputs_empty(loaded, name)
     done = []
+    troubles = Troubles(loaded)
     for name in names:
-        with err.status(f"submitting {job_name(loaded, name)}"):
-            job_id = run_submit(
-                loaded, pipeline, cluster, environment,
-                job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot, accepted=accept or (),
-            )  # fmt: skip
-        seconds = _wait_for_end(loaded, name, cluster, job_id) if bounded else _wait_until_running(cluster, job_id)
-        state = cluster.state(job_id)
-        done.append({"job": job_id, "name": job_name(loaded, name), "state": state, "seconds": seconds})
-        if not as_json:
-            out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}", highlight=False)
+        # A bounded run would be without what the relay does not bring.
+        with nullcontext() if bounded else troubles.of(name):
+            with err.status(f"submitting {job_name(loaded, name)}"):
+                job_id = run_submit(
+                    loaded, pipeline, cluster, environment,
+                    job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot, accepted=accept or (),
+                )  # fmt: skip
+            seconds = _wait_for_end(loaded, name, cluster, job_id) if bounded else _wait_until_running(cluster, job_id)
+            state = cluster.state(job_id)
+            done.append({"job": job_id, "name": job_name(loaded, name), "state": state, "seconds": seconds})
+            if not as_json:
+                out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}", highlight=False)
     if as_json:
         print_json(done)
+    troubles.check([name for name in names if any(job["name"] == job_name(loaded, name) for job in done)])
 
 
 def _wait_for_end(pipeline: Pipeline, job: str, cluster: Flink, job_id: str) -> float:

@@ -121,7 +121,7 @@ def generate(
     counts: Counter[int] = Counter()
     late_at_end = 0
     ways = _Pathways(pipeline, raw)
-    batches = Batches(pipeline, layout, kinds, options.seed)
+    batches = Batches(pipeline, layout, kinds, options)
     began = time.monotonic()
     with _interrupts_set(stop):
         for records in _paced(run, options, ways.poll):

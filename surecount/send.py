@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from surecount import topics
-from surecount.config import Kafka, Pipeline, format_duration
+from surecount.config import Pathway, Pipeline, format_duration
 from surecount.config.source import FieldPath
 from surecount.errors import SurecountError
 from surecount.lines import Chunk, Input, Position, chunks, opened
@@ -111,16 +111,20 @@ def send(pipeline: Pipeline, options: Options, on_progress: OnProgress = lambda 
     done; the second one at once. Raises SurecountError where not all was sent.
     """
     _check(options)
-    kafka, topic = _target(pipeline, options)
+    pathway, name = _chosen(pipeline, options)
     run_id = options.id or default_id(options.file)
     group = pipeline.group_id(f"send.{run_id}")
-    if options.anew:
-        # Asked before transactions begin, so that a send that runs under this ID is not shut out.
-        _refuse_if_begun(committed(kafka, topic.name, group), run_id)
     stop = _Stop()
     with opened(options.file) as source:
-        transactions = Transactions(kafka, topic, group, options.give_up_ms, stop)
-        known = transactions.start()
+        try:
+            kafka, topic = pipeline.kafka_of(pathway), _target(pipeline, pathway, name)
+            if options.anew:
+                # Asked before transactions begin, so that a send that runs under this ID is not shut out.
+                _refuse_if_begun(committed(kafka, topic.name, group), run_id)
+            transactions = Transactions(kafka, topic, group, options.give_up_ms, stop)
+            known = transactions.start()
+        except topics.NoBrokerError as error:
+            raise _never_begun(error, source, options, run_id) from error
         start = _start(known, source, options, run_id)
         resumed_from = known.byte if options.resume and known is not None else None
         summary = Summary(topic.name, run_id, start.byte, resumed_from)
@@ -209,8 +213,8 @@ def _check(options: Options) -> None:
             raise SurecountError(f"--key {options.key!r} is no field", "such as customer, or order.customer") from error
 
 
-def _target(pipeline: Pipeline, options: Options) -> tuple[Kafka, Topic]:
-    """The topic that is meant, and its cluster; raises SurecountError where it is not there."""
+def _chosen(pipeline: Pipeline, options: Options) -> tuple[Pathway, str]:
+    """The pathway that is meant, and the name of its topic; raises SurecountError where the pipeline has none."""
     pathways = {pathway.name: pathway for pathway in pipeline.pathways}
     pathway = pathways.get(options.pathway) if options.pathway else pipeline.pathways[0]
     if pathway is None:
@@ -220,15 +224,19 @@ def _target(pipeline: Pipeline, options: Options) -> tuple[Kafka, Topic]:
         raise SurecountError(
             f"topic {name!r} is not of pathway {pathway.name!r}", f"its topics are: {', '.join(pathway.topics)}"
         )
-    kafka = pipeline.kafka_of(pathway)
+    return pathway, name
+
+
+def _target(pipeline: Pipeline, pathway: Pathway, name: str) -> Topic:
+    """The topic of that name; raises SurecountError where it is not there."""
     topic = topics.describe_raw(pipeline, pathway).get(name)
     if topic is None:
-        servers = kafka.bootstrap_servers
+        servers = pipeline.kafka_of(pathway).bootstrap_servers
         raise SurecountError(
             f"topic {name!r} does not exist at {servers}",
             f"make it: kafka-topics.sh --bootstrap-server {servers} --create --topic {name} --partitions 4",
         )
-    return kafka, topic
+    return topic
 
 
 def _start(known: Position | None, source: Input, options: Options, run_id: str) -> Position:
@@ -265,6 +273,15 @@ def _failure(unsent: _Unsent, options: Options, run_id: str) -> SurecountError:
         rest = write_rest(options.file.with_name(f"{options.file.name}.rest"), unsent.rest)
         text += f"; the rest is in {rest}, too"
     return SurecountError(text, go_on, exit_code=1)
+
+
+def _never_begun(error: SurecountError, source: Input, options: Options, run_id: str) -> SurecountError:
+    """Nothing was sent, and what comes on standard input comes only once."""
+    if options.file is not None:
+        return SurecountError(f"{error.message}\nsent: nothing", f"{error.hint}, and send again", exit_code=1)
+    rest = write_rest(Path(f"{run_id}.rest"), source.lines(0))
+    go_on = f"surecount send PIPELINE {rest} --id {run_id}{' --resume' if options.resume else ''} sends it"
+    return SurecountError(f"{error.message}\nsent: nothing; all of the input is in {rest}", go_on, exit_code=1)
 
 
 def write_rest(path: Path, lines: Iterable[bytes | None]) -> Path:

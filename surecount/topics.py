@@ -52,6 +52,10 @@ _PROPERTIES = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURAT
 T = TypeVar("T")
 
 
+class NoBrokerError(SurecountError):
+    """No broker of a cluster answers."""
+
+
 def client_config(kafka: Kafka) -> dict[str, str]:
     """The properties of every confluent client: the pipeline's address and its ``kafka.properties``.
 
@@ -237,7 +241,7 @@ class Admin:
             KafkaError._RESOLVE,
         ):
             why = self._reasons[-1] if self._reasons else reason(error)
-            return SurecountError(
+            return NoBrokerError(
                 f"no Kafka broker answers at {address}: {why}",
                 "start it (`surecount up` starts one here), or mend the address",
             )

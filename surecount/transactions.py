@@ -155,7 +155,8 @@ class Transactions:
         try:
             known = self._connect()
         except (KafkaException, EndedError) as error:
-            raise SurecountError(
+            gave_up = isinstance(error, EndedError) and error.gave_up
+            raise (topics.NoBrokerError if gave_up else SurecountError)(
                 f"no transactions can be had at {self._kafka.bootstrap_servers}: {topics.reason(error)}",
                 "a broker that allows less time (transaction.max.timeout.ms) needs a shorter --give-up-after",
             ) from error

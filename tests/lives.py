@@ -10,7 +10,10 @@ import requests
 from confluent_kafka import Producer
 
 from surecount import config, topics
+from surecount.config import Kafka
 from surecount.ops.life import Life
+from surecount.ops.restore import LATEST
+from surecount.ops.submit import submit
 from surecount.waiting import wait_until
 from tests.conftest import Running
 
@@ -27,22 +30,31 @@ def changed(run: Running, text: str) -> Running:
     return replace(run, pipeline=config.load(run.file))
 
 
-def send(run: Running, number: int, at_ms: int, *, keys: int = 1, topic: str = "in") -> None:
+def start_bounded(run: Running, job: str) -> str:
+    """Start a job from its newest snapshot as if its input had an end."""
+    return submit(run.pipeline, run.file, run.flink, run.stack.flink_env(), job=job, bounded=True, snapshot=LATEST)
+
+
+def send(
+    run: Running, number: int, at_ms: int, *, keys: int = 1, topic: str = "in", kafka: Kafka | None = None
+) -> None:
     """Records to partition 0 of a source topic, all of one window, to each key in turn."""
-    producer = Producer(topics.client_config(run.pipeline.kafka))
+    producer = Producer(topics.client_config(kafka or run.pipeline.kafka))
     for i in range(number):
         value = b'{"ts":%d,"customer":"c%d","country":"x","amount":1}' % (at_ms, i % keys)
         producer.produce(f"{run.pipeline.name}.{topic}", value, partition=0)
     producer.flush()
 
 
-def read_up_to(run: Running, offset: int, *, topic: str = "in") -> None:
+def read_up_to(
+    run: Running, offset: int, *, job: str = "aggregate", topic: str = "in", kafka: Kafka | None = None
+) -> None:
     """Wait until a checkpoint has taken what is before ``offset`` in partition 0 of a source topic; the source commits
     that."""
-    group, place = run.pipeline.group_id("aggregate"), (f"{run.pipeline.name}.{topic}", 0)
+    group, place = run.pipeline.group_id(job), (f"{run.pipeline.name}.{topic}", 0)
 
     def taken() -> int:
-        return topics.committed(run.pipeline.kafka, group, [place]).get(place, 0)
+        return topics.committed(kafka or run.pipeline.kafka, group, [place]).get(place, 0)
 
     wait_until(lambda: taken() >= offset, 60, f"a checkpoint at offset {offset}", seen=taken)
 

@@ -6,12 +6,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -29,6 +29,10 @@ from surecount.waiting import WaitTimeoutError, wait_until
 
 _MOMENT_S = 60.0
 _MOMENT_POLL_S = 0.02
+# Far longer than a TaskManager takes to pre-commit; meanwhile there is nobody who could tell.
+_PRE_COMMIT_S = 1.0
+
+T = TypeVar("T")
 
 Victim = tuple[str, int]
 """What it is, for people, and its pid."""
@@ -67,15 +71,8 @@ class Injector:
 
     def _freeze(self, victims: Sequence[Victim], seconds: float) -> None:
         self.tell("fault", f"SIGSTOP for {seconds:g} s: {', '.join(name for name, _ in victims)}")
-        try:
-            for _, pid in victims:
-                with suppress(psutil.NoSuchProcess):  # it died by itself
-                    psutil.Process(pid).suspend()
+        with _frozen(victims):
             time.sleep(seconds)
-        finally:
-            for _, pid in victims:
-                with suppress(psutil.NoSuchProcess):  # given up, and killed, meanwhile
-                    psutil.Process(pid).resume()
 
     def _away(self, step: Step) -> None:
         if step.fault.name == "burst":
@@ -97,11 +94,16 @@ class Injector:
             aside.rename(folder)
 
     def _at(self, moment: Moment, step: Step) -> None:
-        job = self.pipeline.jobs[step.pick_2 % len(self.pipeline.jobs)]
+        jobs = [job for job in self.pipeline.jobs if self.pipeline.pathway_of(job) is None]
+        # Ingest writes all the time, and what it lost is missing in all that comes after it.
+        job = jobs[0] if step.fault.loses else jobs[step.pick_2 % len(jobs)]
         running = self.flink.running(job_name(self.pipeline, job))
         if running is None:
             raise SurecountError(f"{job_name(self.pipeline, job)} has ended", exit_code=1)
 
+        if moment == "commit" and (step.fault.loses or step.pick % 2):
+            self._in_commit(job, running.id, step)
+            return
         of_job = self._candidates(job)
         victim = of_job[step.pick % len(of_job)]
 
@@ -137,10 +139,9 @@ class Injector:
                 before = latest()["id"]
 
                 def committing() -> bool:
-                    """Some subtasks have pre-committed; or all have, and are being told to commit."""
+                    """Some subtasks have pre-committed."""
                     found = latest()
-                    part = step.pick % 2 == 0 and found["num_acknowledged_subtasks"] > 0
-                    return bool(found["id"] != before and (part or found["status"] == "COMPLETED"))
+                    return bool(found["id"] != before and found["num_acknowledged_subtasks"] > 0)
 
                 kill(committing, f"a commit of {job}")
             case "recovery":
@@ -157,6 +158,48 @@ class Injector:
                 self.tell("note", f"rescaling {job} to {to}")
                 work = partial(self.life.rescale, [job], to)
                 self._while(work, lambda over: kill(when, f"a rescale of {job}", over))
+
+    def _in_commit(self, job: str, job_id: str, step: Step) -> None:
+        """Kill when all subtasks have pre-committed, and none was told to commit.
+
+        The JobManager is stopped when the first subtask has, since the others need it no more to do the same, and goes
+        on when those that it would tell are dead.
+        """
+
+        def begun() -> int | None:
+            found = self.flink.checkpoints(job_id)["history"][0]
+            begun = found["status"] == "IN_PROGRESS" and found["num_acknowledged_subtasks"] > 0
+            return int(found["id"]) if begun else None
+
+        victims = self._candidates(job)
+        leader = self._candidates("jobmanager")[:1]
+        what = f"a checkpoint of {job}"
+        checkpoint = None
+        try:
+            checkpoint = wait_until(lambda: _told(begun), _MOMENT_S, what, poll_s=_MOMENT_POLL_S)
+        except WaitTimeoutError:
+            self.tell("note", f"{what}: did not come")
+        brokers = self._candidates("broker") if step.fault.loses else []
+        with _frozen(leader):
+            time.sleep(_PRE_COMMIT_S)
+            self._signal([*victims, *brokers], signal.SIGKILL)
+        if brokers:
+            self._keep_away(brokers, step.hold_s)
+        history = _told(lambda: self.flink.checkpoints(job_id)["history"]) or ()
+        ended = [one["status"] for one in history if one["id"] == checkpoint]
+        self.tell("note", f"checkpoint {checkpoint} of {job}: {', '.join(ended) or 'not known'}")
+
+    def _keep_away(self, killed: Sequence[Victim], seconds: float) -> None:
+        """Stop the successors of these as soon as the supervisor starts them, for so long."""
+        names, before = {name for name, _ in killed}, {pid for _, pid in killed}
+
+        def successors() -> list[Victim]:
+            found = [(name, pid) for name, pid in self._main() if name in names and pid not in before]
+            return found if len(found) == len(names) else []
+
+        with _frozen(wait_until(successors, _MOMENT_S, "the brokers to be started again", poll_s=_MOMENT_POLL_S)):
+            self.tell("note", f"{', '.join(sorted(names))}: away for {seconds:g} s")
+            time.sleep(seconds)
 
     def _while(self, work: Callable[[], object], fault: Callable[[Callable[[], bool]], None]) -> None:
         """Do both, the fault knowing whether the work is over; that this fails for the fault is right, as long as it
@@ -234,8 +277,22 @@ class Injector:
         return {subtask["taskmanager-id"] for vertex in vertices for subtask in vertex["subtasks"]}
 
 
-def _told(when: Callable[[], bool]) -> bool:
-    """Flink may have no answer, as while a JobManager takes over."""
+@contextmanager
+def _frozen(victims: Sequence[Victim]) -> Iterator[None]:
+    """They are stopped meanwhile, where they live."""
+    try:
+        for _, pid in victims:
+            with suppress(psutil.NoSuchProcess):  # it died by itself
+                psutil.Process(pid).suspend()
+        yield
+    finally:
+        for _, pid in victims:
+            with suppress(psutil.NoSuchProcess):  # given up, and killed, meanwhile
+                psutil.Process(pid).resume()
+
+
+def _told(ask: Callable[[], T]) -> T | None:
+    """What Flink says; it may have no answer, as while a JobManager takes over."""
     with suppress(SurecountError, IndexError):
-        return when()
-    return False
+        return ask()
+    return None

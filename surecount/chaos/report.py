@@ -39,6 +39,14 @@ def write(account: Account, folder: Path) -> Path:
     return page
 
 
+def write_table(folder: Path) -> Path:
+    """Write runs.md, the table of all runs whose reports are in folders there; its path."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/report.json")]
+    page = folder / "runs.md"
+    page.write_text(table(sorted(found, key=lambda run: (run["began"], run["seed"]))), encoding="utf-8")
+    return page
+
+
 def to_dict(account: Account) -> dict[str, Any]:
     """As JSON."""
     return {
@@ -55,23 +63,43 @@ def to_dict(account: Account) -> dict[str, Any]:
             "violations": [asdict(violation) for violation in account.verdict.violations],
             "passed": account.verdict.passed,
         },
-        "books": account.books.to_dict(),
+        "books": account.books.to_dict() if account.books else None,
         "happened": [asdict(one) for one in account.happened],
         "sent": [list(pair) for pair in account.sent],
         "results": [list(pair) for pair in account.results],
         "logs": account.logs,
         "notes": list(account.notes),
+        "failure": account.failure,
+        "told": None if account.told is None else list(account.told),
     }
 
 
 def table(accounts: Sequence[Mapping[str, Any]]) -> str:
-    """Runs, as ``to_dict`` has them, as a table in Markdown, in their order."""
-    return "\n".join([*_head(_RUNS), *(row(account) for account in accounts)]) + "\n"
+    """Runs, as ``to_dict`` has them, as a table in Markdown, in their order, with a last row for all."""
+    return "\n".join([*_head(_RUNS), *(row(account) for account in accounts), _all(accounts)]) + "\n"
+
+
+def _all(accounts: Sequence[Mapping[str, Any]]) -> str:
+    verdicts = [account["verdict"] for account in accounts]
+    return _row(
+        f"{len(accounts):,} runs",
+        "",
+        f"{len({account['seed'] for account in accounts}):,} seeds",
+        f"{sum(account['seconds'] for account in accounts) / 60:.1f}",
+        f"{sum(account['records'] for account in accounts):,}",
+        f"{sum(account['faults'] for account in accounts):,}",
+        f"{sum(verdict['results'] for verdict in verdicts):,}",
+        f"{sum(verdict['count'] for verdict in verdicts):,}",
+        "",
+        f"{sum(account['passed'] for account in accounts):,} passed",
+    )
 
 
 def row(account: Mapping[str, Any]) -> str:
     """One run, as ``to_dict`` has it, as a line of that table."""
-    verdict = account["verdict"]
+    verdict, books = account["verdict"], account["books"]
+    balanced = "balance" if books and books["balanced"] else "do not balance" if books else "–"
+    told = " (loss expected, and told)" if account["passed"] and not verdict["passed"] else ""
     return _row(
         account["began"],
         account["pipeline"],
@@ -81,8 +109,8 @@ def row(account: Mapping[str, Any]) -> str:
         f"{account['faults']:,}",
         f"{verdict['results']:,}",
         f"{verdict['count']:,}",
-        "balance" if account["books"]["balanced"] else "do not balance",
-        "passed" if account["passed"] else "failed",
+        balanced,
+        f"passed{told}" if account["passed"] else "failed",
     )
 
 
@@ -96,6 +124,7 @@ def markdown(account: Account, picture: str) -> str:
         *_head(head),
         _row(account.pipeline, account.seed, account.began, f"{account.seconds:,.0f}", *(f"{n:,}" for n in numbers)),
         "",
+        *([f"It ended early: {_plain(account.failure)}", ""] if account.failure else []),
         "The same again:",
         "",
         *_code(account.command),
@@ -104,11 +133,12 @@ def markdown(account: Account, picture: str) -> str:
         "",
         "## Books",
         "",
-        *(f"- {_plain(line)}" for line in account.books.summary().splitlines()),
+        *(f"- {_plain(line)}" for line in (account.books.summary() if account.books else "None.").splitlines()),
         "",
         "## Judge",
         "",
-        *_judged(account.verdict),
+        *(["Not asked."] if account.books is None else _judged(account.verdict)),
+        *_told(account.told),
         "",
         "## Faults",
         "",
@@ -131,6 +161,20 @@ def _judged(verdict: Verdict) -> list[str]:
     for kind, violations in groupby(in_kinds, key=lambda violation: violation.kind):
         lines += [f"- {_plain(kind)}", *(f"  - {_plain(violation.detail)}" for violation in violations)]
     return lines
+
+
+def _told(told: Sequence[str] | None) -> list[str]:
+    if told is None:
+        return []
+    said = [f"- {_plain(line)}" for line in told] or ["Nothing of lost commits."]
+    return [
+        "",
+        "## Doctor",
+        "",
+        "Faults of this run may lose what was not committed in time. The doctor said:",
+        "",
+        *said,
+    ]
 
 
 def _faults(account: Account) -> list[str]:

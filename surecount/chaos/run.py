@@ -18,10 +18,11 @@ from surecount.audit import Report, audit
 from surecount.chaos.inject import Injector
 from surecount.chaos.judge import judge
 from surecount.chaos.load import Load
-from surecount.chaos.schedule import Fault, schedule
+from surecount.chaos.schedule import TRANSACTION_TIMEOUT_S, Fault, schedule
 from surecount.chaos.seen import Account, Expected, Happened, Verdict
 from surecount.chaos.watcher import Watcher, committed
 from surecount.config import Pipeline, format_duration
+from surecount.doctor import diagnose
 from surecount.errors import SurecountError
 from surecount.generate import Summary
 from surecount.generator.answers import expected
@@ -41,6 +42,8 @@ _AUDIT_S = 300.0
 _TAKEN_OVER_S = 30.0
 # Beyond the intervals that a result waits for by itself.
 _YOUNG_MS = 5_000
+# Brokers look every 10 s by default, so that what is too old may be committed all the same.
+_KAFKA_SETTINGS = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "100"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Wanted:
     taskmanagers: int = 2
     code: bytes | None = None
 
+    @property
+    def may_lose(self) -> bool:
+        """Whether a fault may lose records, which must be told then."""
+        return any(fault.loses for fault in self.faults)
+
     def command(self, file: Path) -> str:
         """What runs it again."""
         names = ",".join(fault.name for fault in self.faults)
@@ -78,7 +86,7 @@ class Wanted:
 def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hearing) -> Account:
     """Run it, and say how it went; nothing runs afterwards. Logs are copied to ``kept`` where it failed.
 
-    Raises SurecountError where it cannot be done, and NotRecoveredError where the jobs do not recover.
+    Raises SurecountError where it cannot be done. Jobs that do not recover are a ``failure`` of the account.
     """
     check(pipeline, wanted)
     folder = Path(tempfile.mkdtemp(prefix="surecount-chaos-"))
@@ -89,8 +97,6 @@ def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hea
             moved = _up(stacks, stack, folder, pipeline, wanted, hearing)
             account = _Run(stack, moved, file, wanted, hearing).go()
         failed = not account.passed
-    except NotRecoveredError as error:
-        raise NotRecoveredError(f"{error.message}\nlogs are in {kept}", exit_code=1) from error
     finally:
         if failed and stack.logs_dir.exists():
             shutil.copytree(stack.logs_dir, kept, dirs_exist_ok=True)
@@ -113,7 +119,7 @@ def _up(
     }
     stack.up(
         brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
-        flink_settings=settings, on_ready=hearing.ready,
+        flink_settings=settings, kafka_settings=_KAFKA_SETTINGS, on_ready=hearing.ready,
     )  # fmt: skip
     here: dict[str, Any] = {"bootstrap_servers": None, "properties": {}}
     elsewhere = here
@@ -127,6 +133,9 @@ def _up(
     kafka = pipeline.kafka.model_copy(update={"bootstrap_servers": stack.bootstrap_servers, "properties": {}})
     source = pipeline.source.model_copy(update={"pathway": pathways})
     moved = pipeline.model_copy(update={"kafka": kafka, "source": source})
+    if wanted.may_lose:
+        sink = pipeline.sink.model_copy(update={"transaction_timeout": round(TRANSACTION_TIMEOUT_S * 1000)})
+        moved = moved.model_copy(update={"sink": sink})
     # Two pathways whose topics have one name on two clusters are one on one.
     return config.parse(moved.model_dump(mode="json"), f"{pipeline.name} with all pathways' clusters as one")
 
@@ -148,6 +157,7 @@ class _Run:
         self._stack, self._pipeline, self._file, self._wanted, self._hearing = stack, pipeline, file, wanted, hearing
         self._flink = Flink(stack.flink_url)
         self._life = Life(pipeline, file, self._flink, stack.flink_env(), code=wanted.code)
+        self._told: list[str] = []
 
     def go(self) -> Account:
         """All of it."""
@@ -160,27 +170,36 @@ class _Run:
         options = load_options(pipeline, self._wanted, began_ms)
         planned = plan(pipeline, options, began_ms)
         with Watcher(pipeline, self._flink, self._hearing.happened) as watcher:
-            with Load(pipeline, options) as load:
-                self._break(watcher, load)
-                self._catch_up(watcher, load, began_ms, planned)
-                # All windows that end before have closed, too. What is held back to be late is not sent any more.
-                closed_ms = watcher.newest_end_ms - planned.hold_ms
-                sent = load.end()
-            self._hearing.step("auditing")
-            with _recovering():
-                books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
-                final = committed(pipeline)
-                watcher.wait_until_seen(final)
-            watcher.check()
+            try:
+                return self._judged(watcher, options, planned, began_ms)
+            except WaitTimeoutError as error:
+                failure = f"not recovered: {error.message}"
+                watcher.tell("note", failure)
+                return self._account(began_ms, watcher, None, None, Verdict((), 0, 0, 0, 0), failure)
+
+    def _judged(self, watcher: Watcher, options: Options, planned: Plan, began_ms: int) -> Account:
+        pipeline = self._pipeline
+        with Load(pipeline, options) as load:
+            young_ms = self._young_ms(began_ms, planned)
+            self._break(watcher, load, young_ms)
+            # All windows that end before have closed, too. What is held back to be late is not sent any more.
+            closed_ms = watcher.newest_end_ms - planned.hold_ms
+            sent = load.end()
+        self._hearing.step("auditing")
+        books = audit(pipeline, history=history(pipeline, self._flink), timeout_s=_AUDIT_S)
+        final = committed(pipeline)
+        watcher.wait_until_seen(final)
+        watcher.check()
+        self._hearing.step("judging")
         answers = expected(planned).answers
         sent_was = Expected(answers, closed_ms, dict(sent.rejected), planned.out_of_orderness_ms)
-        verdict = judge(sent_was, watcher.live, final)
-        return self._account(began_ms, watcher, sent, books, verdict)
+        return self._account(began_ms, watcher, sent, books, judge(sent_was, watcher.live, final))
 
-    def _break(self, watcher: Watcher, load: Load) -> None:
-        """Inject faults until the time is over, each once all is well after the one before."""
+    def _break(self, watcher: Watcher, load: Load, young_ms: int) -> None:
+        """Inject faults until the time is over, each once all is well after the one before, and so at the end."""
         injector = Injector(self._stack, self._pipeline, self._flink, self._life, load, watcher.tell)
         self._well(_now_ms())
+        self._catch_up(watcher, load, young_ms)
         for number, step in enumerate(schedule(self._wanted.seed, self._wanted.faults), start=1):
             if time.monotonic() - watcher.began + step.pause_s > self._wanted.minutes * 60:
                 return
@@ -190,8 +209,17 @@ class _Run:
             self._hearing.step(f"fault {number}: {step.fault.what}; waiting until all is well")
             self._well(_now_ms(), may_have_ended=step.fault.moment == "rescale")
             watcher.tell("recovered", step.fault.name)
-            watcher.check()
-            load.check()
+            if step.fault.loses:
+                self._ask_doctor(watcher)
+            self._catch_up(watcher, load, young_ms)
+
+    def _ask_doctor(self, watcher: Watcher) -> None:
+        """Keep what the doctor says of commits, and nothing else: all that is broken is so on purpose."""
+        for row in diagnose(self._pipeline, self._flink, self._stack.flink_env()):
+            if row.check.id == "failed_commits" and row.state == "fail":
+                for finding in row.telling:
+                    self._told.append(finding.seen)
+                    watcher.tell("note", f"doctor: {finding.seen}")
 
     def _well(self, began_ms: int, *, may_have_ended: bool = False) -> None:
         """Wait until all processes are in service, and all jobs have completed a checkpoint that began later."""
@@ -204,16 +232,15 @@ class _Run:
         def ended() -> list[str]:
             return [job for job in jobs if job not in self._life.running(jobs)]
 
-        with _recovering():
-            wait_until(lambda: stack.status().ok, _WELL_S, "a whole stack", poll_s=0.3, seen=stack.status)
-            try:  # A JobManager that has just taken over does not know them all yet.
-                wait_until(lambda: not ended(), _TAKEN_OVER_S, "all jobs", poll_s=0.3, seen=ended)
-            except WaitTimeoutError:
-                if not may_have_ended:
-                    raise
-                # A rescale that failed half way leaves its job stopped, and says so.
-                self._life.start(ended())
-            wait_until(lambda: not missing(), patience_s, "a checkpoint of each job", poll_s=0.3, seen=missing)
+        wait_until(lambda: stack.status().ok, _WELL_S, "a whole stack", poll_s=0.3, seen=stack.status)
+        try:  # A JobManager that has just taken over does not know them all yet.
+            wait_until(lambda: not ended(), _TAKEN_OVER_S, "all jobs", poll_s=0.3, seen=ended)
+        except WaitTimeoutError:
+            if not may_have_ended:
+                raise
+            # A rescale that failed half way leaves its job stopped, and says so.
+            self._life.start(ended())
+        wait_until(lambda: not missing(), patience_s, "a checkpoint of each job", poll_s=0.3, seen=missing)
 
     def _last_checkpoint_ms(self, job: str) -> int:
         """When the last one that was completed began; 0 where there is none."""
@@ -224,13 +251,16 @@ class _Run:
             return 0
         return int(found["trigger_timestamp"]) if found else 0
 
-    def _catch_up(self, watcher: Watcher, load: Load, began_ms: int, planned: Plan) -> None:
-        """Wait until results are as young as they get."""
-        shortest = _shortest_ms(self._pipeline)
+    def _young_ms(self, began_ms: int, planned: Plan) -> int:
+        """How old the newest result may be where nothing is held up."""
         # A window is over, what is late has passed, and each job has committed, at worst just after it could. And
         # events began with their window, so their clock is behind.
         checkpoints = 2 * len(self._pipeline.jobs) * self._pipeline.checkpoint.interval
-        young_ms = shortest + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS + began_ms - planned.start_ms
+        behind_ms = began_ms - planned.start_ms
+        return int(_shortest_ms(self._pipeline) + planned.out_of_orderness_ms + checkpoints + _YOUNG_MS + behind_ms)
+
+    def _catch_up(self, watcher: Watcher, load: Load, young_ms: int) -> None:
+        """Wait until what came meanwhile is counted. Without that a run would soon be nothing but one backlog."""
 
         def age_ms() -> int:
             watcher.check()
@@ -238,45 +268,44 @@ class _Run:
             return _now_ms() - watcher.newest_end_ms
 
         self._hearing.step("waiting until results are young again")
-        what = f"results younger than {young_ms / 1000:g} s"
-        with _recovering():
-            wait_until(lambda: age_ms() < young_ms, _WELL_S + 2 * shortest / 1000, what, seen=age_ms)
+        what = f"results younger than {young_ms / 1000:g} s (a lower --rate needs less time)"
+        wait_until(lambda: age_ms() < young_ms, _WELL_S + 2 * _shortest_ms(self._pipeline) / 1000, what, seen=age_ms)
 
-    def _account(self, began_ms: int, watcher: Watcher, sent: Summary, books: Report, verdict: Verdict) -> Account:
+    def _account(
+        self,
+        began_ms: int,
+        watcher: Watcher,
+        sent: Summary | None,
+        books: Report | None,
+        verdict: Verdict,
+        failure: str | None = None,
+    ) -> Account:
         return Account(
             pipeline=self._pipeline.name,
             seed=self._wanted.seed,
             command=self._wanted.command(self._file),
             began=datetime.fromtimestamp(began_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            seconds=round(sent.elapsed_s, 1),
-            records=sent.records,
+            seconds=round(sent.elapsed_s if sent else time.monotonic() - watcher.began, 1),
+            records=sent.records if sent else watcher.sent.total(),
             happened=tuple(watcher.happened),
             sent=tuple(sorted(watcher.sent.items())),
             results=tuple(sorted(watcher.results.items())),
             books=books,
             verdict=verdict,
-            notes=sent.notes,
+            notes=sent.notes if sent else (),
+            failure=failure,
+            told=tuple(self._told) if self._wanted.may_lose else None,
         )
-
-
-class NotRecoveredError(SurecountError):
-    """The jobs did not come back from a fault in time."""
-
-
-@contextmanager
-def _recovering() -> Iterator[None]:
-    try:
-        yield
-    except WaitTimeoutError as error:
-        raise NotRecoveredError(f"not recovered: {error.message}", exit_code=1) from error
 
 
 def load_options(pipeline: Pipeline, wanted: Wanted, start_ms: int) -> Options:
     """The events of a run that begins at a time, in ms since 1970."""
+    disorder_ms = pipeline.source.out_of_orderness // 2
     return Options(
         events=int(wanted.rate * 60 * (wanted.minutes + _SPARE_MINUTES)), keys=wanted.keys, rate=wanted.rate,
         seed=wanted.seed, late=0.005, bad=0.005, duplicates=0.01 if pipeline.has_ingest else 0.0,
-        disorder_ms=pipeline.source.out_of_orderness // 2, partitions=2, start_ms=start_ms,
+        disorder_ms=disorder_ms, partitions=2, start_ms=start_ms,
+        skew_ms=0 if pipeline.source.event_time == "kafka" else max(0, pipeline.source.max_ahead // 2 - disorder_ms),
     )  # fmt: skip
 
 

@@ -21,13 +21,15 @@ FREEZE_S = (12.0, 18.0)
 """Longer than ``heartbeat.timeout``, 10 s: a TaskManager or JobManager is given up, and wakes as a zombie."""
 AWAY_S = (4.0, 9.0)
 PAUSE_S = (1.0, 6.0)
+TRANSACTION_TIMEOUT_S = 20.0
+"""``sink.transaction_timeout`` where a fault is to outlast it."""
 
 
 @dataclass(frozen=True)
 class Fault:
     """One kind of fault. ``action`` is done to a ``target`` at once, or when a ``moment`` has come; without one, the
-    ``place`` of checkpoints is away for a while, or the load pauses and then comes at once. ``hold_s`` are the
-    shortest and the longest time for what has an end."""
+    folder of checkpoints is away for a while, or the load pauses and then comes at once. ``hold_s`` are the
+    shortest and the longest time for what has an end. What ``loses`` must not lose without a word."""
 
     name: str
     what: str
@@ -35,6 +37,7 @@ class Fault:
     target: Target = "taskmanager"
     moment: Moment | None = None
     hold_s: tuple[float, float] = (0.0, 0.0)
+    loses: bool = False
 
 
 _KILLED: tuple[Target, ...] = ("taskmanager", "worker", "jobmanager", "broker", "zookeeper")
@@ -70,8 +73,13 @@ FAULTS = {
         *_moments(),
         Fault("no-checkpoints", "the checkpoint folder is away", hold_s=AWAY_S),
         Fault("burst", "the load pauses, and all that was held back comes at once", hold_s=(9.0, 10.0)),
+        Fault(
+            "outlast-transactions",
+            "kill -9 between pre-commit and commit, also of all brokers, which are away beyond the transaction timeout",
+            "kill", moment="commit", hold_s=(TRANSACTION_TIMEOUT_S + 2, TRANSACTION_TIMEOUT_S + 5), loses=True,
+        ),
     )
-}
+}  # fmt: skip
 """All faults by name."""
 
 

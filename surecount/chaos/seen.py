@@ -52,6 +52,10 @@ class Violation:
     detail: str
 
 
+LOST = {"lost", "rejected"}
+"""The kinds of violations that lost commits may be, and no others: results and rejects that are missing."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the judge found; the first violations of each kind are named, ``count`` is all of them."""
@@ -83,7 +87,8 @@ class Account:
 
     ``command`` runs it again. ``sent`` and ``results`` are pairs of seconds since the load began, and records in that
     second: sent to the source, and seen in results. ``logs`` is the folder where those of all processes were kept,
-    where it failed.
+    where it failed. ``books`` is None where the run did not come as far: ``failure`` says why. ``told`` is what the
+    doctor said of lost commits, after each fault that may lose; None where there was no such fault.
     """
 
     pipeline: str
@@ -95,10 +100,12 @@ class Account:
     happened: tuple[Happened, ...]
     sent: tuple[tuple[int, int], ...]
     results: tuple[tuple[int, int], ...]
-    books: Report
+    books: Report | None
     verdict: Verdict
     logs: str | None = None
     notes: tuple[str, ...] = field(default=())
+    failure: str | None = None
+    told: tuple[str, ...] | None = None
 
     @property
     def kills(self) -> int:
@@ -107,5 +114,13 @@ class Account:
 
     @property
     def passed(self) -> bool:
-        """Whether the books balance and the judge found nothing."""
-        return self.books.balanced and self.verdict.passed
+        """Whether the books balance and the judge found nothing; or whether loss came of what may lose, and was told.
+
+        Then the judge finds only what is lost, the books do not balance, and the doctor has told of lost commits.
+        """
+        if self.books is None:
+            return False
+        if self.books.balanced and self.verdict.passed:
+            return True
+        lost = {violation.kind for violation in self.verdict.violations}
+        return bool(self.told and lost and lost <= LOST and not self.books.balanced)

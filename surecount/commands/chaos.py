@@ -13,7 +13,7 @@ from surecount import config
 from surecount.chaos import report
 from surecount.chaos.run import Hearing, Wanted, run
 from surecount.chaos.schedule import FAULTS, chosen
-from surecount.chaos.seen import Happened
+from surecount.chaos.seen import Account, Happened
 from surecount.console import AsJson, PipelineFile, err, out, print_json
 from surecount.errors import SurecountError
 
@@ -21,9 +21,11 @@ from surecount.errors import SurecountError
 def chaos(
     pipeline: PipelineFile,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same faults and events.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="How many, one after the other, each with the next seed.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.5, help="How long faults are injected.")] = 5.0,
     faults: Annotated[
-        str | None, typer.Option(metavar="NAME,…", help=f"Only these of {', '.join(FAULTS)}; default: all.")
+        str | None,
+        typer.Option(metavar="NAME,…", help=f"Only these of {', '.join(FAULTS)}; default: all that lose nothing."),
     ] = None,
     rate: Annotated[float, typer.Option(help="Events a second on each pathway.")] = 1_000.0,
     keys: Annotated[int | None, typer.Option(min=1, help="Distinct keys of the first aggregate.")] = None,
@@ -45,22 +47,38 @@ def chaos(
     names = [name.strip() for name in faults.split(",")] if faults else _possible(loaded)
     if "kill-ingest" in names and not loaded.has_ingest:
         raise SurecountError("--faults kill-ingest: the pipeline has no ingest", "leave it out")
-    wanted = Wanted(seed, minutes, chosen(names), rate, keys, brokers, taskmanagers)
-    began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = to / f"{loaded.name}-{began}-seed{seed}"
-    err.print(f"seed {seed}; again with: {wanted.command(pipeline)}", highlight=False, markup=False, soft_wrap=True)
-    with err.status("starting a stack") as status:
-        account = run(loaded, pipeline, wanted, folder / "logs", Hearing(_ready, status.update, _happened))
-    page = report.write(account, folder)
-    if as_json:
-        print_json(report.to_dict(account))
-    else:
+    failed = []
+    for number in range(seed, seed + runs):
+        wanted = Wanted(number, minutes, chosen(names), rate, keys, brokers, taskmanagers)
+        began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder = to / f"{loaded.name}-{began}-seed{number}"
+        again = f"seed {number}; again with: {wanted.command(pipeline)}"
+        err.print(again, highlight=False, markup=False, soft_wrap=True)
+        with err.status("starting a stack") as status:
+            account = run(loaded, pipeline, wanted, folder / "logs", Hearing(_ready, status.update, _happened))
+        page = report.write(account, folder)
+        if as_json:
+            print_json(report.to_dict(account))
+        else:
+            _print(account, page)
+        if not account.passed:
+            failed.append(str(page))
+    table = report.write_table(to)
+    err.print(f"all runs in {to}: {table}", highlight=False, markup=False, soft_wrap=True)
+    if failed:
+        raise SurecountError(f"something went wrong under faults, see {', '.join(failed)}", exit_code=1)
+
+
+def _print(account: Account, page: Path) -> None:
+    if account.books is not None:
         out.print(account.books.summary(), highlight=False, markup=False, soft_wrap=True)
-        for violation in account.verdict.violations:
-            out.print(f"{violation.kind}: {violation.detail}", style="red", markup=False, soft_wrap=True)
-        out.print(f"{account.kills} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
-    if not account.passed:
-        raise SurecountError(f"something went wrong under faults, see {page}", exit_code=1)
+    for violation in account.verdict.violations:
+        out.print(f"{violation.kind}: {violation.detail}", style="red", markup=False, soft_wrap=True)
+    if account.failure is not None:
+        out.print(account.failure, style="red", markup=False, soft_wrap=True)
+    if account.passed and not account.verdict.passed:
+        out.print("records were lost, as they may be with these faults, and it was told", style="yellow")
+    out.print(f"{account.kills} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
 
 
 def _ready(name: str, seconds: float) -> None:
@@ -71,9 +89,11 @@ def _happened(one: Happened) -> None:
     if one.kind in ("fault", "recovered", "note"):
         style = {"fault": "red", "recovered": "green"}.get(one.kind)
         said = f"recovered from {one.what}" if one.kind == "recovered" else one.what
-        err.print(f"{one.at_s:6.1f} s  {said}", style=style, markup=False, highlight=False)
+        err.print(f"{one.at_s:6.1f} s  {said}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _possible(pipeline: config.Pipeline) -> list[str]:
-    """All faults, but for those of a job that the pipeline does not have."""
-    return [name for name in FAULTS if pipeline.has_ingest or name != "kill-ingest"]
+    """All faults that lose nothing, but for those of a job that the pipeline does not have."""
+    return [
+        name for name, fault in FAULTS.items() if not fault.loses and (pipeline.has_ingest or name != "kill-ingest")
+    ]

@@ -22,7 +22,8 @@ class Options:
     is then how many events each key has in a window. ``late``, ``bad`` and ``duplicates`` are
     fractions of the events. ``start_ms`` is the first event time, in ms since 1970. ``partitions`` is for
     source topics that don't exist yet. ``huge`` adds values of 5 MB to the bad records. ``pathway`` is the
-    one to send on; without it every record goes on all of them.
+    one to send on; without it every record goes on all of them. ``skew_ms`` is how far the clocks of two producers in
+    three are off, one before and one after the right time: Kafka's timestamps, never event times.
     """
 
     events: int
@@ -38,6 +39,7 @@ class Options:
     per_window: int = 10
     huge: bool = False
     pathway: str | None = None
+    skew_ms: int = 0
 
     def __post_init__(self) -> None:
         _within("--events", self.events, 1, MAX_EVENTS)
@@ -53,6 +55,8 @@ class Options:
                 raise SurecountError(f"--{option} {fraction:g} is no fraction", "write 0.01 for one in a hundred")
         if not 0 <= self.disorder_ms <= _MAX_DISORDER_MS:
             raise SurecountError(f"--disorder {format_duration(self.disorder_ms)} is outside of 0 s to 1 d")
+        if not 0 <= self.skew_ms <= _MAX_DISORDER_MS:
+            raise SurecountError(f"--skew {format_duration(self.skew_ms)} is outside of 0 s to 1 d")
         if self.late > 0.5:
             raise SurecountError(
                 f"--late {self.late:g} is over 0.5: events are late by those that are on time",

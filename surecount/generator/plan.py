@@ -130,6 +130,7 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
             f"{format_duration(pipeline.source.out_of_orderness)}: some events will be late"
         )
     notes += _copy_notes(pipeline, options)
+    _check_skew(pipeline, options)
     run = Plan(
         spec=data,
         events=options.events,
@@ -146,6 +147,22 @@ def plan(pipeline: Pipeline, options: Options, now_ms: int) -> Plan:
     if pipeline.has_ingest:
         _check_horizon(run, options, pipeline.source.horizon)
     return run
+
+
+def _check_skew(pipeline: Pipeline, options: Options) -> None:
+    if not options.skew_ms:
+        return
+    if pipeline.source.event_time == "kafka":
+        raise SurecountError(
+            "--skew: the clocks of producers are the event times of this pipeline, and its answers would be others",
+            "leave it out, or name a field as source.event_time",
+        )
+    if options.skew_ms + options.disorder_ms >= pipeline.source.max_ahead:
+        raise SurecountError(
+            f"--skew {format_duration(options.skew_ms)} is not below source.max_ahead = "
+            f"{format_duration(pipeline.source.max_ahead)}: events would be rejected as ahead of their producers",
+            "give less",
+        )
 
 
 def _copy_notes(pipeline: Pipeline, options: Options) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from surecount.config import Pipeline
 from surecount.generator import bad
 from surecount.generator.layout import Layout
+from surecount.generator.options import Options
 from surecount.generator.plan import Ints
 from surecount.generator.stream import Records
 
@@ -34,10 +36,11 @@ class Batch:
 class Batches:
     """Makes what does not depend on a pathway: values, keys and timestamps."""
 
-    def __init__(self, pipeline: Pipeline, layout: Layout, kinds: tuple[bad.Kind, ...], seed: int) -> None:
+    def __init__(self, pipeline: Pipeline, layout: Layout, kinds: tuple[bad.Kind, ...], options: Options) -> None:
         self._layout = layout
         self._kinds = kinds
-        self._seed = seed
+        self._seed = options.seed
+        self._skew_ms = options.skew_ms
         self._time_is_kafkas = pipeline.source.event_time == "kafka"
         self._before_ms = min(pipeline.source.max_ahead, _FAR_MS)
 
@@ -64,7 +67,14 @@ class Batches:
             return times
         # A job may let a wild event time advance its watermark as far as max_ahead over the Kafka
         # timestamp. So far back, it makes no good event late, and the answers stay simple.
-        return np.where(records.kind >= 0, np.maximum(times - self._before_ms, 1), 0)
+        return np.where(records.kind >= 0, np.maximum(times - self._before_ms, 1), self._clocks(records))
+
+    def _clocks(self, records: Records) -> Any:
+        """What the producers of these take for the present."""
+        if not self._skew_ms:
+            return 0
+        off = (records.event % self._layout.plan.keys % 3 - 1) * self._skew_ms
+        return time.time_ns() // 1_000_000 + off
 
 
 class Places:

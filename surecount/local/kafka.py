@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -55,8 +56,10 @@ def new_cluster_id() -> str:
             return cluster_id
 
 
-def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
-    """The text of a broker's configuration in a cluster of ``nodes``."""
+def server_properties(
+    node: Node, nodes: Sequence[Node], data: Path, own: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """The text of a broker's configuration in a cluster of ``nodes``, with ``own`` settings in place of its own."""
     replicas = min(3, len(nodes))
     min_isr = max(1, replicas - 1)
     advertised = {"PLAINTEXT": f"{node.host}:{node.port}"}
@@ -99,18 +102,20 @@ def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
         # Consumers of a local stack need not wait for others to join their group.
         "group.initial.rebalance.delay.ms": 0,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={value}\n" for key, value in {**settings, **own}.items())
 
 
 def _listed(settings: Mapping[str, str], separator: str) -> str:
     return ",".join(f"{name}{separator}{value}" for name, value in settings.items())
 
 
-def write_config(layout: Layout, node: Node, nodes: Sequence[Node]) -> None:
-    """Write the broker's server.properties; its data stays as it is."""
+def write_config(
+    layout: Layout, node: Node, nodes: Sequence[Node], own: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Write the broker's server.properties, with ``own`` settings; its data stays as it is."""
     home = layout.broker(node.number)
     home.mkdir(parents=True, exist_ok=True)
-    _config(layout, node).write_text(server_properties(node, nodes, home / "data"), encoding="utf-8")
+    _config(layout, node).write_text(server_properties(node, nodes, home / "data", own), encoding="utf-8")
 
 
 def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> None:

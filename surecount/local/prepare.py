@@ -25,6 +25,7 @@ class Wanted:
     kafka_port: int
     flink_port: int
     flink_settings: Mapping[str, str]
+    kafka_settings: Mapping[str, str]
 
 
 def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
@@ -54,7 +55,7 @@ def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
     layout.state_file.unlink(missing_ok=True)
     layout.logs.mkdir(exist_ok=True)
     for node in nodes:
-        kafka.write_config(layout, node, nodes)
+        kafka.write_config(layout, node, nodes, wanted.kafka_settings)
         layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
         formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]

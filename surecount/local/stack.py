@@ -116,6 +116,7 @@ class Stack:
         flink: bool = True,
         ha: bool = False,
         flink_settings: Mapping[str, str] = MappingProxyType({}),
+        kafka_settings: Mapping[str, str] = MappingProxyType({}),
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
     ) -> None:
         """Start the stack and return once every process is in service.
@@ -124,7 +125,8 @@ class Stack:
         ``flink_port``. Without ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for
         nothing. With ``ha`` there are two JobManagers, of which one leads, and ZooKeeper; jobs that ran at
         :meth:`down` go on at the next ``up`` with ``ha``, and are forgotten by one without.
-        ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders.
+        ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders;
+        ``kafka_settings`` that of brokers' settings.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
         in the folder is used again. Raises :class:`StackRunsError` where a supervisor runs, and
         :class:`SurecountError` for what a person can mend; then, as after Ctrl-C, nothing runs.
@@ -134,7 +136,9 @@ class Stack:
         if ha and not flink:
             raise SurecountError("--ha with --no-flink: there is no JobManager to have two of", "leave one of them out")
         jobmanagers = (2 if ha else 1) if flink else 0
-        wanted = Wanted(brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings)
+        wanted = Wanted(
+            brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings, kafka_settings
+        )
         java = check_prerequisites()
         self._check_directory()
         try:

@@ -79,10 +79,18 @@ class Life:
     ) -> dict[str, str]:
         """Start those of the jobs that don't run, each from its newest snapshot, or from ``snapshot``; ids by job.
 
-        ``parallelism`` is that of a job's last run where it is not given.
+        ``parallelism`` is that of a job's last run where it is not given. A relay that cannot be started is its own
+        trouble: what is wrong with it is raised when the other jobs have been started.
         """
         running = self.running(jobs)
-        return {job: self._start(job, snapshot, parallelism, accepted) for job in jobs if job not in running}
+        ids = {}
+        troubles = Troubles(self._pipeline)
+        for job in jobs:
+            if job not in running:
+                with troubles.of(job):
+                    ids[job] = self._start(job, snapshot, parallelism, accepted)
+        troubles.check(ids)
+        return ids
 
     def rescale(self, jobs: Sequence[str], parallelism: int) -> dict[str, str]:
         """Stop each job that has another parallelism with a savepoint, and start it from there; ids by job."""
@@ -101,7 +109,9 @@ class Life:
             path = self._stop(job, old)
             stopped = f"{job_name(self._pipeline, job)} is stopped, with savepoint {path}"
             with told(f"{stopped}; `surecount start` starts it"):
-                ids[job] = self._start(job, path, parallelism, ())
+                # Whether a pathway's topics still hold what is next is as well known as it was to the relay that ran.
+                accepted = ["unchecked"] if self._pipeline.pathway_of(job) else []
+                ids[job] = self._start(job, path, parallelism, accepted)
         return ids
 
     def snapshots(self, job: str) -> Listed:
@@ -168,6 +178,32 @@ class Life:
 
     def _folders(self) -> Folders:
         return Folders.of(self._flink)
+
+
+class Troubles:
+    """What keeps relays from starting, kept until a pipeline's other jobs have been started."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._found: list[SurecountError] = []
+
+    @contextmanager
+    def of(self, job: str) -> Iterator[None]:
+        """Keep what is raised of a relay; of another job it is raised at once."""
+        try:
+            yield
+        except SurecountError as error:
+            if self._pipeline.pathway_of(job) is None:
+                raise
+            self._found.append(error)
+
+    def check(self, started: Collection[str]) -> None:
+        """Raise what was kept, and say which jobs were ``started`` all the same."""
+        if not self._found:
+            return
+        names = ", ".join(job_name(self._pipeline, job) for job in started) or "nothing"
+        messages = "\n".join(error.message for error in self._found)
+        raise SurecountError(f"{messages}\n{names} was started", self._found[0].hint, exit_code=1) from self._found[0]
 
 
 @contextmanager

@@ -79,6 +79,8 @@ def submit(
     if snapshot is not None:
         origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded)
     if origin is None:
+        if runs and snapshot is None:
+            raise _known(pipeline, job, runs[-1])
         check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
         shipped = Path(folder) / "code"
@@ -112,6 +114,16 @@ def submit(
             topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), standing)
         _run(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
     return run.job_id
+
+
+def _known(pipeline: Pipeline, job: str, last: Run) -> SurecountError:
+    return SurecountError(
+        f"the ledger knows {last.number} run(s) of {job_name(pipeline, job)}: one from nothing would count again what "
+        "is still there, and never what is deleted",
+        "`surecount start` goes on from its newest snapshot, --from PATH from another one; or give the pipeline "
+        "another name",
+        exit_code=1,
+    )
 
 
 def _run(

@@ -12,17 +12,7 @@ from pathlib import Path
 
 from surecount.local import processes
 from surecount.local.layout import PROJECT
-
-COMMAND = [sys.executable, "-m", "surecount.cli"]
-
-
-def run(folder: Path, *arguments: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-    assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+from tests.typed import COMMAND, typed
 
 
 def first_line_of_readmes_reader(bootstrap_servers: str) -> str:
@@ -44,45 +34,45 @@ def first_line_of_readmes_reader(bootstrap_servers: str) -> str:
 
 def test_readmes_session(tmp_path: Path) -> None:
     stack = tmp_path / ".surecount"
-    assert "nothing was running" in run(tmp_path, "down")
-    assert "surecount up" in run(tmp_path, "jobs", expect=2)
+    assert "nothing was running" in typed(tmp_path, "down")
+    assert "surecount up" in typed(tmp_path, "jobs", expect=2)
     try:
-        assert "✓ kafka-1" in run(tmp_path, "up", "--kafka-port", "0", "--flink-port", "0")
-        status = json.loads(run(tmp_path, "status", "--json"))
+        assert "✓ kafka-1" in typed(tmp_path, "up", "--kafka-port", "0", "--flink-port", "0")
+        status = json.loads(typed(tmp_path, "status", "--json"))
         assert status["ok"]
-        run(tmp_path, "new", "shop")
+        typed(tmp_path, "new", "shop")
         file = tmp_path / "shop.toml"
         file.write_text(file.read_text().replace("localhost:9092", status["bootstrap_servers"]))
-        assert "shop.events" in run(tmp_path, "check", "shop.toml")
-        assert "shop.events" in run(tmp_path, "submit", "shop.toml", expect=2)  # no such topic yet
-        sent = run(tmp_path, "generate", "shop.toml", "--events", "20000", "--keys", "100", "--bad", "0.01")
+        assert "shop.events" in typed(tmp_path, "check", "shop.toml")
+        assert "shop.events" in typed(tmp_path, "submit", "shop.toml", expect=2)  # no such topic yet
+        sent = typed(tmp_path, "generate", "shop.toml", "--events", "20000", "--keys", "100", "--bad", "0.01")
         assert "count 10, sum of amount 55" in sent
-        submitted = run(tmp_path, "submit", "shop.toml", "--bounded")
+        submitted = typed(tmp_path, "submit", "shop.toml", "--bounded")
         assert "FINISHED" in submitted
-        assert "earlier run" in run(tmp_path, "submit", "shop.toml", "--bounded", expect=1)
-        books = run(tmp_path, "audit", "shop.toml", "--bounded")
+        assert "earlier run" in typed(tmp_path, "submit", "shop.toml", "--bounded", expect=1)
+        books = typed(tmp_path, "audit", "shop.toml", "--bounded")
         assert "books balance: 20,202 records in = 20,000 in results + 0 in corrections + 202 rejected" in books
-        report = json.loads(run(tmp_path, "audit", "shop.toml", "--bounded", "--json"))
+        report = json.loads(typed(tmp_path, "audit", "shop.toml", "--bounded", "--json"))
         assert report["balanced"] is True
-        assert "shop.aggregate" in run(tmp_path, "jobs")
+        assert "shop.aggregate" in typed(tmp_path, "jobs")
         assert "customer" in first_line_of_readmes_reader(status["bootstrap_servers"])
     finally:
-        assert "kafka-1" in run(tmp_path, "down", "--purge")
+        assert "kafka-1" in typed(tmp_path, "down", "--purge")
     assert processes.find(stack) == []
     assert not stack.exists()
 
 
 def test_wrong_use_is_told_apart_from_a_failed_check(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('name = "bad"\n[source]\ntopics = ["x"]\nidle_after = "5"\n')
-    said = run(tmp_path, "check", "bad.toml", expect=2)
+    said = typed(tmp_path, "check", "bad.toml", expect=2)
     assert "bad.toml: source.idle_after: '5' is not a duration" in said
     assert "bad.toml: aggregate is missing" in said
-    run(tmp_path, "nonsense", expect=2)
-    assert "Commands" in run(tmp_path, "--help")
+    typed(tmp_path, "nonsense", expect=2)
+    assert "Commands" in typed(tmp_path, "--help")
 
 
 def test_the_demo_ends_with_balanced_books_and_nothing_left(tmp_path: Path) -> None:
-    said = run(tmp_path, "demo", "--seconds", "20")
+    said = typed(tmp_path, "demo", "--seconds", "20")
     assert "kill -9" in said
     assert "books balance: " in said
     assert list(tmp_path.iterdir()) == []

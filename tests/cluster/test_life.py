@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from surecount.errors import SurecountError
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Load, Running
 from tests.lives import JOBS, changed, drain, life_of, read_up_to, results, send
+from tests.typed import told_of, typed_of
 
 
 def checkpoints(run: Running, job_id: str) -> int:
@@ -25,23 +27,23 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(
     make: Callable[..., Running], load: Callable[..., Load]
 ) -> None:
     run = make(PIPELINE)
-    life = life_of(run)
-    life.start(JOBS)
+    assert "runs as" in typed_of(run, "start")
     feeding = load(run.pipeline, rate=1_000, keys=50, disorder_ms=500, bad=0.01, seed=3)
-    saved = life.savepoint(JOBS)["aggregate"]
-    crashed = life.rescale(JOBS, 2)["aggregate"]
-    assert life.rescale(JOBS, 2) == {}  # it has that already
+    saved = told_of(run, "savepoint")[0]["savepoint"]
+    assert "200 is more than state.max_parallelism, 128" in typed_of(run, "rescale", "--parallelism", "200", expect=2)
+    crashed = told_of(run, "rescale", "--parallelism", "2")[0]["job"]
+    assert "has parallelism 2 already" in typed_of(run, "rescale", "--parallelism", "2")
     wait_until(lambda: checkpoints(run, crashed) >= 2, 60, "checkpoints of the rescaled job")
     run.flink.cancel(crashed)  # as a crash that leaves retained checkpoints
     wait_until(lambda: run.flink.state(crashed) == "CANCELED", 60, "the job to end")
-    went_on = life.start(JOBS)["aggregate"]
-    assert life.start(JOBS) == {}  # it runs already
+    went_on = told_of(run, "start")[0]["job"]
+    assert "runs already" in typed_of(run, "start")
     sent = feeding.end()
     report = audit(run.pipeline)
     assert report.balanced, report.summary()
     assert report.books[0].records_in == sent.records
 
-    listed = life.snapshots("aggregate")
+    listed = life_of(run).snapshots("aggregate")
     first, second, third = listed.runs
     assert [run.parallelism for run in listed.runs] == [1, 2, 2]
     assert first.snapshot is None
@@ -52,6 +54,9 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(
     assert paths.index(saved) < paths.index(second.snapshot)
     assert listed.newest is not None
     assert listed.newest.run.job_id == went_on
+    stopped = told_of(run, "stop")[0]["savepoint"]
+    assert told_of(run, "snapshots")[0]["newest"] == stopped
+    assert "does not run" in typed_of(run, "savepoint", expect=1)
 
 
 def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -> None:
@@ -97,6 +102,14 @@ def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -
     with pytest.raises(SurecountError, match="closed every window"):
         life.start(JOBS)
 
+    # What would have come out of a window that was closed before its end.
+    life.start(JOBS, accepted=["drained"])
+    send(run, 5, now)
+    wait_until(lambda: run.read(run.pipeline.topics.corrections), 60, "a correction")
+    (correction,) = run.read(run.pipeline.topics.corrections)
+    assert json.loads(correction.value())["count"] == 5
+    life.stop(JOBS)
+
     # What would have been written twice: the old savepoint knows nothing of the window's result.
     job = life.start(JOBS, snapshot=older, accepted=["not_newest", "records_gone"])["aggregate"]
 
@@ -105,7 +118,7 @@ def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -
         life.savepoint(JOBS)
         return life.snapshots("aggregate").newest.offsets[source, 0]
 
-    wait_until(lambda: read() == 30, 60, "a savepoint behind the records", seen=read)
+    wait_until(lambda: read() == 35, 60, "a savepoint behind the records", seen=read)
     drain(run, job)
     first, again = results(run)
-    assert again == {**first, "count": 15, "sum": {"amount": 15}}
+    assert again == {**first, "count": 20, "sum": {"amount": 20}}

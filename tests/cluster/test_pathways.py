@@ -6,7 +6,7 @@ from benchmarks.outage import measure
 
 
 def test_a_pathway_that_is_killed_holds_nothing_up_and_loses_nothing() -> None:
-    seen = measure(rate=2_000, before_s=10, away_s=20, after_s=20, idle_after_s=10)
+    seen = measure(rate=2_000, before_s=10, away_s=15, after_s=15, idle_after_s=10)
     assert seen.restarts == {"relay.west": 0, "ingest": 0, "aggregate": 0}
     assert 0 < seen.gap.seconds <= seen.allowed_s
     assert seen.report.balanced, seen.report.summary()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from surecount import topics
 from surecount.errors import SurecountError
+from surecount.local.stack import Stack
 from surecount.ops import restore
 from surecount.waiting import wait_until
 from tests.conftest import Running
-from tests.lives import JOBS, changed, drain, life_of, read_up_to, results, send
+from tests.lives import JOBS, changed, drain, life_of, read_up_to, results, send, start_bounded
 
 PIPELINE = """
 [source]
@@ -136,3 +142,106 @@ def test_another_topic_of_the_same_name(make: Callable[..., Running]) -> None:
     read_up_to(run, 25)
     drain(run, job)
     assert {result["count"] for result in results(run)} == {10 + 15}
+
+
+INGEST = """
+[source]
+event_time = { field = "ts", unit = "ms" }
+event_id = "customer"
+
+[[source.pathway]]
+name = "near"
+topics = ["NAME.in"]
+
+[[source.pathway]]
+name = "far"
+topics = ["NAME.far"]
+bootstrap_servers = "FAR"
+
+[[aggregate]]
+name = "a"
+key = ["country"]
+window = "1 min"
+
+[checkpoint]
+interval = "1 s"
+"""
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Stack]:
+    """Another cluster, of Kafka only."""
+    stack = Stack(tmp_path / "far")
+    stack.up(flink=False, kafka_port=0)
+    try:
+        yield stack
+    finally:
+        stack.down(purge=True)
+
+
+@contextmanager
+def away(stack: Stack) -> Iterator[None]:
+    """Its broker answers nobody."""
+    broker = stack.processes()["kafka-1"]
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker, signal.SIGCONT)
+
+
+def test_ids_of_other_fields_other_ends_and_a_pathway_that_is_away(
+    make: Callable[..., Running], far: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(INGEST.replace("FAR", far.bootstrap_servers), partitions=1)
+    whole, name = run.file.read_text(), run.pipeline.name
+    now = int(time.time() * 1000)
+    elsewhere = run.pipeline.kafka_of(run.pipeline.pathways[1])
+    jobs = ("relay.far", "ingest")
+    life_of(run).start(jobs)
+    send(run, 5, now, keys=5)
+    read_up_to(run, 5, job="ingest")
+    send(run, 10, now, keys=5, topic="far", kafka=elsewhere)
+    read_up_to(run, 10, job="relay.far", topic="far", kafka=elsewhere)
+    life_of(run).stop(jobs)
+    send(run, 10, now, keys=10, topic="far", kafka=elsewhere)
+    admin = AdminClient(topics.client_config(elsewhere))
+    for deleted in admin.delete_records([TopicPartition(f"{name}.far", 0, 18)]).values():
+        assert deleted.result(timeout=10).low_watermark == 18
+
+    # A pathway that is away is its own trouble: the other jobs go on.
+    monkeypatch.setattr(topics, "TIMEOUT_S", 2.0)
+    with away(far):
+        with pytest.raises(SurecountError, match=r"does not answer(?s:.*)--accept unchecked(?s:.*)ingest was started"):
+            life_of(run).start(jobs)
+        assert list(life_of(run).running(jobs)) == ["ingest"]
+        life_of(run).start(jobs, accepted=["unchecked"])
+    # What would have been lost without a word: 8 records that came while the relay was away.
+    read_up_to(run, 20, job="relay.far", topic="far", kafka=elsewhere)
+    life_of(run).stop(["relay.far"])
+    assert len(run.read(f"{name}.pathway.far")) == 10 + 2
+    # Of c0 to c9, only c8 and c9 are left of what had not come before.
+    wait_until(lambda: len(run.read(run.pipeline.topics.clean)) == 5 + 2, 60, "all that is not lost in the clean topic")
+    life_of(run).stop(["ingest"])
+
+    run = changed(
+        run, whole.replace('event_id = "customer"', 'event_id = "country"') + "[state]\nmax_parallelism = 64\n"
+    )
+    with pytest.raises(SurecountError) as refused:
+        start_bounded(run, "ingest")
+    for said in (
+        "its ids are of 'customer', and source.event_id is 'country'",
+        "it is of a run without end, and --bounded would never end",
+        "max parallelism 128",
+    ):
+        assert said in refused.value.message
+    monkeypatch.setattr(restore, "check_restore", lambda *_, **__: None)
+    # Another maximum Flink would refuse by itself, but only when the job was stopped.
+    with pytest.raises(SurecountError, match="max parallelism"):
+        life_of(run).start(["ingest"])
+    run = changed(run, whole.replace('event_id = "customer"', 'event_id = "country"'))
+    start_bounded(run, "ingest")
+    # It goes on to read what comes after its start; and of 10 events that had all come before, one is taken for new.
+    send(run, 10, now, keys=5)
+    read_up_to(run, 15, job="ingest")
+    assert len(run.read(run.pipeline.topics.clean)) == 7 + 1

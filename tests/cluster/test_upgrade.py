@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from surecount.ops.life import Life
 from surecount.ops.upgrade import Upgrade
 from surecount.waiting import wait_until
 from tests.conftest import Load, Running
+from tests.typed import typed_of
 
 SOURCE = """
 [source]
@@ -57,19 +59,21 @@ def test_every_count_is_exact_through_upgrades_under_load(
     feeding = load(whole.pipeline, rate=1_000, keys=50, disorder_ms=500, bad=0.01, seed=5)
     life.start(JOBS)
     wait_until(lambda: run.read(run.pipeline.topics.results), 60, "results of a and b")
-    assert upgrade_of(run).plans(JOBS)[0].changes == ()
+    assert "aggregate stays as it is" in typed_of(run, "upgrade")
 
     run = changed(run, lambda text: text.replace(A, A.replace("5 s", "10 s")).replace(B, C))
-    work = upgrade_of(run)
-    plans = work.plans(JOBS)
-    assert plans[0].changes == (
+    said = typed_of(run, "upgrade", "--dry-run")
+    for change in (
         "aggregate 'a': window 5 s → 10 s; windows that are open keep their bounds",
         "aggregate 'b' ends: windows that are open then never close",
         "aggregate 'c' begins, with the records after the savepoint",
-    )
-    assert plans[0].downtime is not None
-    assert plans[0].downtime.total_s > 0
-    second = work.run(plans, within_s=60)["aggregate"]
+    ):
+        assert change in said
+    assert re.search(r"aggregate; down for about [1-9]\d* s", said), said
+    assert "Aborted" in typed_of(run, "upgrade", answer="n\n", expect=1)
+    said = typed_of(run, "upgrade", "--parallelism", "2", answer="y\n")
+    assert "parallelism: 1 → 2" in said
+    second = said.rpartition("runs as ")[2].strip()
 
     # Its workers die of the first record: the old version goes on.
     (run.file.parent / "deadly.py").write_text("import os\n\n\ndef decode(value):\n    os._exit(3)\n")

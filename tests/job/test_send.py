@@ -406,6 +406,19 @@ def test_gives_up_on_standard_input(alone: Running, tmp_path: Path) -> None:
     check_each_once(alone.pipeline, lines)
 
 
+def test_no_broker_from_the_beginning(alone: Running, tmp_path: Path) -> None:
+    lines = lines_of(range(10))
+    with standing_still(alone.stack), sending(tmp_path, str(alone.file), "--id", "y") as process:
+        feed(process, lines, last=True)
+        code, said = ended(process)
+    assert code == 1, said
+    assert "no Kafka broker answers" in said
+    hint = re.search(r"surecount send PIPELINE (\S+) --id y sends it", said)
+    assert hint is not None, said
+    assert send(alone.pipeline, Options(tmp_path / hint[1], id="y")).records == 10
+    check_each_once(alone.pipeline, lines)
+
+
 def test_a_second_signal_does_not_wait(alone: Running, tmp_path: Path) -> None:
     lines = lines_of(range(2))
     with sending(tmp_path, str(alone.file), "--id", "x", "--give-up-after", "10 min") as process:

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surecount.audit import Books, Report
-from surecount.chaos.report import markdown, row, table, to_dict, write
+from surecount.chaos.report import markdown, row, table, to_dict, write, write_table
 from surecount.chaos.seen import Account, Happened, Verdict, Violation
 from surecount.chaos.svg import text_width
 from surecount.chaos.timeline import WIDTH, recoveries, timeline
@@ -209,8 +210,48 @@ def test_a_table_of_runs_is_made_from_their_json() -> None:
     lines = table(runs).splitlines()
     assert lines[2] == "| 2026-01-31T23:59:00Z | shop | 7 | 10.0 | 12,000,000 | 3 | 900 | 0 | balance | passed |"
     assert lines[3] == "| 2026-01-31T23:59:00Z | a\\|b | 7 | 10.0 | 12,000,000 | 3 | 900 | 3 | balance | failed |"
-    assert lines[2:] == [row(run) for run in runs]
-    assert len(table([]).splitlines()) == 2
+    assert lines[2:-1] == [row(run) for run in runs]
+    assert lines[-1] == "| 2 runs |  | 1 seeds | 20.0 | 24,000,000 | 6 | 1,800 | 3 |  | 1 passed |"
+
+
+def test_the_table_of_a_folder_has_all_its_runs_in_their_order(tmp_path: Path) -> None:
+    early = replace(RUN, began="2026-01-30T00:00:00Z", seed=9)
+    for number, account in enumerate((RUN, early)):
+        write(account, tmp_path / str(number))
+    assert write_table(tmp_path).read_text() == table([to_dict(early), to_dict(RUN)])
+
+
+def test_a_run_that_ended_early_says_why_and_failed() -> None:
+    account = replace(RUN, books=None, verdict=Verdict((), 0, 0, 0, 0), failure="not recovered: a whole stack")
+    page = markdown(account, "timeline.svg")
+    assert page.startswith("# Chaos on shop, seed 7: failed\n")
+    assert "It ended early: not recovered: a whole stack" in page and "Not asked." in page
+    assert row(to_dict(account)).endswith("| 0 | – | failed |")
+
+
+LOST = Verdict((Violation("lost", "x"), Violation("rejected", "y")), 2, 900, 10, 88)
+UNEVEN = replace(BOOKS, difference_count=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ({}, True),
+        ({"told": ()}, False),
+        ({"told": None}, False),
+        ({"books": BOOKS}, False),
+        ({"verdict": replace(LOST, violations=(*LOST.violations, Violation("doubled", "z")))}, False),
+        ({"verdict": RUN.verdict}, False),
+        ({"verdict": RUN.verdict, "books": BOOKS, "told": ()}, True),
+    ],
+)
+def test_what_is_lost_as_it_may_be_must_be_told_by_judge_audit_and_doctor(change: dict[str, Any], passed: bool) -> None:
+    account = replace(RUN, **{"verdict": LOST, "books": UNEVEN, "told": ("commits failed",), **change})
+    assert account.passed == passed
+    if not change:
+        page = markdown(account, "timeline.svg")
+        assert "## Doctor" in page and "- commits failed" in page
+        assert row(to_dict(account)).endswith("| do not balance | passed (loss expected, and told) |")
 
 
 def test_files_are_written(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,7 @@ def pipeline(**source: Any) -> config.Pipeline:
 def rows(shop: config.Pipeline, options: Options, **partitions: int) -> tuple[Plan, list[Row]]:
     run = plan(shop, options, NOW)
     layout = Layout(run, options.seed)
-    made = Batches(shop, layout, bad.kinds(layout, huge=False), options.seed)
+    made = Batches(shop, layout, bad.kinds(layout, huge=False), options)
     places = Places(partitions or {"one": 3, "two": 2})
     return run, [row for records in stream(run, Chances.of(options)) for row in places.rows(made.of(records))]
 
@@ -51,6 +54,29 @@ def test_a_key_stays_in_one_partition_and_all_partitions_are_used() -> None:
 def test_the_same_arguments_give_the_same_rows() -> None:
     options = Options(2_000, 10, seed=7, late=0.1, bad=0.1, duplicates=0.1, disorder_ms=500)
     assert rows(pipeline(), options) == rows(pipeline(), options)
+
+
+def test_clocks_of_two_producers_in_three_are_off() -> None:
+    clocks = Options(300, 30, skew_ms=20_000, bad=0.1)
+    before = time.time_ns() // 1_000_000
+    run, made = rows(pipeline(), clocks)
+    after = time.time_ns() // 1_000_000
+    _, right = rows(pipeline(), replace(clocks, skew_ms=0))
+    assert [row[:4] for row in made] == [row[:4] for row in right]
+    off: Counter[int] = Counter()
+    for (*_, timestamp), (*_, real) in zip(made, right, strict=True):
+        if real:  # that of a bad record is part of what is wrong with it
+            assert timestamp == real
+        else:
+            off[next(by for by in (-20_000, 0, 20_000) if before <= timestamp - by <= after)] += 1
+    assert [off[by] for by in (-20_000, 0, 20_000)] == [run.events // 3] * 3
+
+
+def test_clocks_that_would_change_the_answers_are_refused() -> None:
+    with pytest.raises(SurecountError, match="--skew: the clocks of producers are the event times"):
+        plan(pipeline(event_time="kafka"), Options(10, skew_ms=1), NOW)
+    with pytest.raises(SurecountError, match=r"--skew 1 min is not below source\.max_ahead = 1 min"):
+        plan(pipeline(), Options(10, skew_ms=MINUTE), NOW)
 
 
 PATHWAYS: list[dict[str, Any]] = [
