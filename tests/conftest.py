@@ -86,7 +86,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 @contextmanager
 def started(stack: Stack, request: pytest.FixtureRequest, **options: Any) -> Iterator[None]:
     """A stack that runs, on free ports, and is removed in the end; its logs are kept where a test failed."""
-    # As JobManagers and clients have it anyway: no job here lives until the other compiler's work pays, and some tests
+    # As JobManagers and clients have it anyway: no job here lives until the other compiler's work pays, and two tests
     # at a time share the machine with it. A TaskManager takes 4/7 of the CPU seconds so.
     options_of_jvm = conf_value((FLINK_CONF / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS)
     flink_settings = {_JVM_OPTIONS: f"{options_of_jvm} {QUICK_COMPILER}"}

@@ -48,6 +48,10 @@ class Bounds:
         """Which partitions hold transactions that are not decided."""
         return _undecided(self.stable, self.end)
 
+    def empty(self) -> bool:
+        """Whether no partition holds a record that is committed."""
+        return self.stable == self.begin
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -113,9 +117,10 @@ def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
         if last is None or (now.committed, now.outputs.stable) != (last.committed, last.outputs.stable):
             return None
         if not now.committed:
-            if now.outputs.undecided():
+            # Nothing written and nothing read is one state, but not one that says anything: the job is about to begin.
+            if now.outputs.undecided() or (now.outputs.empty() and not now.sources.empty()):
                 return None
-            note = f"group {stage.group} has no offsets (no checkpoint yet?): all of the input is counted"
+            note = f"group {stage.group} has no offsets: all of the input is counted"
             return _cut(now, now.sources.stable, quiet=False, notes=[note])
         if now.sources.end != first.sources.end:
             return _cut(now, now.read_through(), quiet=False, notes=[])
@@ -125,6 +130,10 @@ def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
 
     def seen() -> str:
         now = samples[-1]
+        if not now.committed and now.outputs.empty():
+            return (
+                "no offsets and no outputs: the job has not completed a checkpoint, `surecount status` tells how it is"
+            )
         return "; ".join([*now.outputs.undecided(), *job.lag(now)]) or "offsets that move all the time"
 
     what = f"the offsets of group {stage.group} and its outputs to stand still"

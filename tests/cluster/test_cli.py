@@ -90,9 +90,10 @@ def test_a_demo_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     watchdog.start()
     try:
         said = ""
-        while "job runs" not in said and (line := demo.stdout.readline()):
+        while "taskmanager-1 ready" not in said and (line := demo.stdout.readline()):
             said += line
         folder = next(scratch.glob("surecount-demo-*"))
+        # While it submits its job, with more processes than at any other time.
         # Unlike Ctrl-C at a terminal, this reaches one process only, which has to stop all others.
         os.kill(demo.pid, signal.SIGTERM)
         said += demo.stdout.read()

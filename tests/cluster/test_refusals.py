@@ -236,9 +236,6 @@ def test_ids_of_other_fields_other_ends_and_a_pathway_that_is_away(
     ):
         assert said in refused.value.message
     monkeypatch.setattr(restore, "check_restore", lambda *_, **__: None)
-    # Another maximum Flink would refuse by itself, but only when the job was stopped.
-    with pytest.raises(SurecountError, match="max parallelism"):
-        life_of(run).start(["ingest"])
     run = changed(run, whole.replace('event_id = "customer"', 'event_id = "country"'))
     start_bounded(run, "ingest")
     # It goes on to read what comes after its start; and of 10 events that had all come before, one is taken for new.

@@ -91,6 +91,14 @@ def test_a_group_without_offsets_takes_everything(monkeypatch: pytest.MonkeyPatc
     assert "has no offsets" in chosen.notes[0]
 
 
+def test_a_job_that_has_not_begun_to_write_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = found(monkeypatch, at(None, 10, 0, 0), at(None, 10, 0, 0), at(None, 10, 0, 0), at(10, 10))
+    assert chosen == Cut({IN: (0, 10)}, {OUT: (0, 5)}, quiet=True, notes=())
+    with pytest.raises(SurecountError, match="the job has not completed a checkpoint"):
+        found(monkeypatch, at(None, 10, 0, 0))
+    assert found(monkeypatch, at(None, 0, 0, 0)).sources == {IN: (0, 0)}
+
+
 def test_bounded_takes_the_input_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = found(monkeypatch, at(None, 10, 5, 8), at(None, 12, 5, 8), at(None, 14, 8, 8), bounded=True)
     assert chosen == Cut({IN: (0, 10)}, {OUT: (0, 8)}, quiet=True, notes=())
