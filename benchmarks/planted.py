@@ -122,7 +122,7 @@ def measure(names: Sequence[str], seed: int, minutes: float, rate: float) -> Non
             hearing = Hearing(lambda *_: None, lambda _: None, lambda _: None)
             try:
                 account = run(config.load(file), file, wanted, Path(folder) / "logs", hearing)
-                faults, caught = str(account.kills), _caught(account)
+                faults, caught = str(account.faults), _caught(account)
             except SurecountError as error:
                 if error.exit_code != 1:  # the machine's fault, not that which is planted
                     raise

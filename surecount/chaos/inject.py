@@ -17,7 +17,7 @@ import psutil
 
 from surecount.chaos.load import Load
 from surecount.chaos.schedule import Moment, Step, Target
-from surecount.chaos.seen import HappenedKind
+from surecount.chaos.seen import KILLS, HappenedKind
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.local.spec import SUPERVISOR
@@ -55,7 +55,7 @@ class Injector:
         if fault.moment is not None:
             self._at(fault.moment, step)
         elif fault.action is None:
-            self._away(step)
+            self._lack(step)
         else:
             victims = self._victims(fault.target, step)
             if fault.action == "freeze":
@@ -67,26 +67,36 @@ class Injector:
         for name, pid in victims:
             with suppress(ProcessLookupError):  # it died of another one
                 os.kill(pid, number)
-            self.tell("fault", f"{'kill -9' if number == signal.SIGKILL else number.name} {name}")
+            self.tell("fault", f"{KILLS[0] if number == signal.SIGKILL else number.name} {name}")
 
     def _freeze(self, victims: Sequence[Victim], seconds: float) -> None:
         self.tell("fault", f"SIGSTOP for {seconds:g} s: {', '.join(name for name, _ in victims)}")
         with _frozen(victims):
             time.sleep(seconds)
 
-    def _away(self, step: Step) -> None:
-        if step.fault.name == "burst":
-            self.tell("fault", f"nothing is sent for {step.hold_s:g} s, and then all of it")
-            self.load.hold_back(step.hold_s)
-            return
+    def _lack(self, step: Step) -> None:
+        match step.fault.name:
+            case "burst":
+                self.tell("fault", f"nothing is sent for {step.hold_s:g} s, and then all of it")
+                self.load.hold_back(step.hold_s)
+            case "full-disk":
+                of_flink = [found for found in self._main() if found[0].startswith(("taskmanager", "jobmanager"))]
+                names = ", ".join(name for name, _ in of_flink)
+                self.tell("fault", f"no file takes what {names} write for {step.hold_s:g} s")
+                with _unable_to_write(of_flink):
+                    time.sleep(step.hold_s)
+            case _:
+                self._without_checkpoints(step.hold_s)
+
+    def _without_checkpoints(self, seconds: float) -> None:
         folder = self.stack.checkpoints_dir
         aside = folder.with_name(f"{folder.name}-away")
-        self.tell("fault", f"the checkpoint folder is away for {step.hold_s:g} s")
+        self.tell("fault", f"the checkpoint folder is away for {seconds:g} s")
         folder.rename(aside)
         try:
             with suppress(FileExistsError):
                 folder.touch(exist_ok=False)  # so that nobody makes it anew
-            time.sleep(step.hold_s)
+            time.sleep(seconds)
         finally:
             if folder.is_dir():  # somebody did, before that
                 shutil.rmtree(folder)
@@ -289,6 +299,22 @@ def _frozen(victims: Sequence[Victim]) -> Iterator[None]:
         for _, pid in victims:
             with suppress(psutil.NoSuchProcess):  # given up, and killed, meanwhile
                 psutil.Process(pid).resume()
+
+
+@contextmanager
+def _unable_to_write(victims: Sequence[Victim]) -> Iterator[None]:
+    """No file that they write to may grow meanwhile: writing fails, as where a disk is full. Linux only."""
+    before: dict[int, tuple[int, int]] = {}
+    try:
+        for _, pid in victims:
+            with suppress(psutil.NoSuchProcess):
+                before[pid] = psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE)
+                psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (0, before[pid][1]))
+        yield
+    finally:
+        for pid, limits in before.items():
+            with suppress(psutil.NoSuchProcess):  # it gave up, and its successor has the limits of the supervisor
+                psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, limits)
 
 
 def _told(ask: Callable[[], T]) -> T | None:

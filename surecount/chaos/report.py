@@ -21,6 +21,7 @@ _RUNS = (
     "minutes",
     "records",
     "faults",
+    "kills",
     "windows in results",
     "lost, doubled or wrong",
     "books",
@@ -56,7 +57,8 @@ def to_dict(account: Account) -> dict[str, Any]:
         "began": account.began,
         "seconds": account.seconds,
         "records": account.records,
-        "faults": account.kills,
+        "faults": account.faults,
+        "kills": account.kills,
         "passed": account.passed,
         "verdict": {
             **asdict(account.verdict),
@@ -88,6 +90,7 @@ def _all(accounts: Sequence[Mapping[str, Any]]) -> str:
         f"{sum(account['seconds'] for account in accounts) / 60:.1f}",
         f"{sum(account['records'] for account in accounts):,}",
         f"{sum(account['faults'] for account in accounts):,}",
+        f"{sum(account['kills'] for account in accounts):,}",
         f"{sum(verdict['results'] for verdict in verdicts):,}",
         f"{sum(verdict['count'] for verdict in verdicts):,}",
         "",
@@ -107,6 +110,7 @@ def row(account: Mapping[str, Any]) -> str:
         f"{account['seconds'] / 60:.1f}",
         f"{account['records']:,}",
         f"{account['faults']:,}",
+        f"{account['kills']:,}",
         f"{verdict['results']:,}",
         f"{verdict['count']:,}",
         balanced,
@@ -117,7 +121,7 @@ def row(account: Mapping[str, Any]) -> str:
 def markdown(account: Account, picture: str) -> str:
     """The page; ``picture`` is the timeline's file, relative to it."""
     head = ("pipeline", "seed", "began", "seconds", "records", "faults", "results")
-    numbers = (account.records, account.kills, account.verdict.results)
+    numbers = (account.records, account.faults, account.verdict.results)
     lines = [
         f"# Chaos on {_plain(account.pipeline)}, seed {account.seed}: {'passed' if account.passed else 'failed'}",
         "",

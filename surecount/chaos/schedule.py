@@ -28,8 +28,8 @@ TRANSACTION_TIMEOUT_S = 20.0
 @dataclass(frozen=True)
 class Fault:
     """One kind of fault. ``action`` is done to a ``target`` at once, or when a ``moment`` has come; without one, the
-    folder of checkpoints is away for a while, or the load pauses and then comes at once. ``hold_s`` are the
-    shortest and the longest time for what has an end. What ``loses`` must not lose without a word."""
+    folder of checkpoints is away for a while, Flink can write to no file, or the load pauses and then comes at once.
+    ``hold_s`` are the shortest and the longest time for what has an end. What ``loses`` must not do so in silence."""
 
     name: str
     what: str
@@ -72,6 +72,7 @@ FAULTS = {
         *_signals(),
         *_moments(),
         Fault("no-checkpoints", "the checkpoint folder is away", hold_s=AWAY_S),
+        Fault("full-disk", "Flink's processes can write to no file, as on a full disk", hold_s=AWAY_S),
         Fault("burst", "the load pauses, and all that was held back comes at once", hold_s=(9.0, 10.0)),
         Fault(
             "outlast-transactions",

@@ -72,6 +72,10 @@ class Verdict:
         return self.count == 0
 
 
+KILLS = ("kill -9", "SIGTERM")
+"""What is told of a fault that is a kill begins so."""
+
+
 @dataclass(frozen=True)
 class Happened:
     """Something that happened ``at_s`` seconds after the load began; ``what`` is for people."""
@@ -108,9 +112,14 @@ class Account:
     told: tuple[str, ...] | None = None
 
     @property
-    def kills(self) -> int:
-        """How many faults there were."""
+    def faults(self) -> int:
+        """How many processes and other things were broken."""
         return sum(one.kind == "fault" for one in self.happened)
+
+    @property
+    def kills(self) -> int:
+        """How many of them were processes that got SIGKILL or SIGTERM."""
+        return sum(one.kind == "fault" and one.what.startswith(KILLS) for one in self.happened)
 
     @property
     def passed(self) -> bool:

@@ -53,7 +53,7 @@ def timeline(account: Account) -> str:
         return [(_x(one.at_s, end), _said(one)) for one in account.happened if one.kind == kind]
 
     head = (
-        f"{account.pipeline}, seed {account.seed}: {account.kills:,} {'fault' if account.kills == 1 else 'faults'}"
+        f"{account.pipeline}, seed {account.seed}: {account.faults:,} {'fault' if account.faults == 1 else 'faults'}"
         f" in {account.seconds:,.0f} s, {'passed' if account.passed else 'failed'}"
     )
     parts = [

@@ -78,7 +78,7 @@ def _print(account: Account, page: Path) -> None:
         out.print(account.failure, style="red", markup=False, soft_wrap=True)
     if account.passed and not account.verdict.passed:
         out.print("records were lost, as they may be with these faults, and it was told", style="yellow")
-    out.print(f"{account.kills} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
+    out.print(f"{account.faults} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
 
 
 def _ready(name: str, seconds: float) -> None:

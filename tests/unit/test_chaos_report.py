@@ -203,15 +203,17 @@ def test_nothing_breaks_out_of_its_cell_or_its_fence() -> None:
 
 
 def test_a_table_of_runs_is_made_from_their_json() -> None:
-    failed = replace(RUN, pipeline="a|b", verdict=Verdict((Violation("lost", "x"),), 3, 900, 10, 90))
+    frozen = Happened(592.0, "fault", "SIGSTOP for 12 s: kafka-1")
+    found = Verdict((Violation("lost", "x"),), 3, 900, 10, 90)
+    failed = replace(RUN, pipeline="a|b", verdict=found, happened=(*RUN.happened, frozen))
     runs = [json.loads(json.dumps(to_dict(account))) for account in (RUN, failed)]
     assert runs == [to_dict(RUN), to_dict(failed)]
     assert runs[1]["verdict"]["violations"] == [{"kind": "lost", "detail": "x"}]
     lines = table(runs).splitlines()
-    assert lines[2] == "| 2026-01-31T23:59:00Z | shop | 7 | 10.0 | 12,000,000 | 3 | 900 | 0 | balance | passed |"
-    assert lines[3] == "| 2026-01-31T23:59:00Z | a\\|b | 7 | 10.0 | 12,000,000 | 3 | 900 | 3 | balance | failed |"
+    assert lines[2] == "| 2026-01-31T23:59:00Z | shop | 7 | 10.0 | 12,000,000 | 3 | 3 | 900 | 0 | balance | passed |"
+    assert lines[3] == "| 2026-01-31T23:59:00Z | a\\|b | 7 | 10.0 | 12,000,000 | 4 | 3 | 900 | 3 | balance | failed |"
     assert lines[2:-1] == [row(run) for run in runs]
-    assert lines[-1] == "| 2 runs |  | 1 seeds | 20.0 | 24,000,000 | 6 | 1,800 | 3 |  | 1 passed |"
+    assert lines[-1] == "| 2 runs |  | 1 seeds | 20.0 | 24,000,000 | 7 | 6 | 1,800 | 3 |  | 1 passed |"
 
 
 def test_the_table_of_a_folder_has_all_its_runs_in_their_order(tmp_path: Path) -> None:
@@ -283,6 +285,6 @@ ACCOUNTS = st.builds(
 @given(ACCOUNTS)
 def test_any_run_gives_a_picture_and_a_page(account: Account) -> None:
     picture = drawn(account)
-    assert len(marks(picture, "fault")) == account.kills
+    assert len(marks(picture, "fault")) == account.faults
     assert_readable(picture)
-    assert f"| {account.kills:,} | {account.verdict.results:,} |" in markdown(account, "timeline.svg")
+    assert f"| {account.faults:,} | {account.verdict.results:,} |" in markdown(account, "timeline.svg")
