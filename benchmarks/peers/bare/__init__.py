@@ -1,0 +1,1 @@
+"""A consumer, orjson and a dict: the ceiling of plain Python."""
