@@ -7,12 +7,29 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import deduplication, latency, life, outage, planted, state, throughput
+from benchmarks import compare, deduplication, latency, life, outage, planted, state, throughput
+from benchmarks.compare import CASES
+from benchmarks.peers.catalog import PEERS
 from surecount.console import run
 from surecount.local.flink import parse_settings
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 Rate = Annotated[int, typer.Option(help="Events a second.")]
+
+
+@app.callback(invoke_without_command=True)
+def compare_command(
+    context: typer.Context,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PEERS)}; may come again.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(CASES)}; may come again.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each at each of its two sizes, in turns.")] = 3,
+    limit: Annotated[float, typer.Option(help="Seconds after which a run is given up.")] = 180.0,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one round.")] = False,
+    to: Annotated[Path, typer.Option(help="The folder for the table and all figures.")] = Path("bench-reports"),
+) -> None:
+    """Without a command: the same work on surecount and on what one would pick instead."""
+    if context.invoked_subcommand is None:
+        compare.run(case or ["few", "many"], only or [], 1 if quick else rounds, limit, quick, to)
 
 
 @app.command("latency")

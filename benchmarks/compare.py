@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 
@@ -21,11 +22,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.events import RESULTS_TOPIC, Events, Results, fill
-from benchmarks.peers.catalog import PEERS, make
-from benchmarks.peers.peer import Peer, Running, Work
+from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.peer import About, Peer, Running, Work
+from benchmarks.peers.results import parse_result
 from benchmarks.sampling import Usage
 from benchmarks.stage import PARTITIONS, Stage, stage
 from surecount import topics
+from surecount.audit.pacing import Place
 from surecount.audit.reader import TopicReader
 from surecount.config import Kafka
 from surecount.console import err, out
@@ -42,24 +45,24 @@ class Case:
 
     name: str
     events: Events
-    work: Mapping[str, object]
     sizes: tuple[int, ...]
+    slots: int = 1
+    event_time: str = "field"
 
 
 _FEW = Events(0, keys=1_000, per_window=1_000)
-_MANY = Events(0, keys=1_000_000, per_window=1)
 _SIZES = (20_000, 200_000, 2_000_000, 10_000_000)
-_SIZES_MANY = (20_000, 200_000, 1_000_000, 5_000_000)
+_FEWER = (*_SIZES[:3], 5_000_000)
 
 CASES = {
     case.name: case
     for case in (
-        Case("few", _FEW, {}, _SIZES),
-        Case("many", _MANY, {}, _SIZES_MANY),
-        Case("large", replace(_FEW, size=1_000), {}, (*_SIZES[:3], 5_000_000)),
-        Case("aggregates", replace(_FEW, aggregates=3), {"aggregates": 3}, (*_SIZES[:3], 5_000_000)),
-        Case("slots", _FEW, {"slots": 2}, _SIZES),
-        Case("kafka-time", _FEW, {"event_time": "kafka"}, _SIZES),
+        Case("few", _FEW, _SIZES),
+        Case("many", Events(0, keys=1_000_000, per_window=1), (*_SIZES[:2], 1_000_000, 5_000_000)),
+        Case("large", replace(_FEW, size=1_000), _FEWER),
+        Case("aggregates", replace(_FEW, aggregates=3), _FEWER),
+        Case("slots", _FEW, _SIZES, slots=2),
+        Case("kafka-time", _FEW, _SIZES, event_time="kafka"),
     )
 }
 
@@ -79,31 +82,29 @@ class Run:
 
 
 def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, quick: bool, to: Path) -> None:
-    """Print each run as it ends, and then a table, which is kept in the folder ``to`` with all runs as JSON."""
-    unknown = [name for name in only if name not in PEERS] + [name for name in cases if name not in CASES]
-    if unknown:
-        raise SurecountError(f"{unknown[0]}: not there", f"there are {', '.join([*PEERS, *CASES])}")
+    """Print each run as it ends, and then a table, which is kept in the folder ``to`` with all runs as JSON.
+
+    ``quick`` takes the two smallest sizes only. Raises SurecountError that names a case or program there is not.
+    """
+    for given, known in ((only, list(PEERS)), (cases, list(CASES))):
+        if unknown := [name for name in given if name not in known]:
+            raise SurecountError(f"{unknown[0]}: there is none", f"there are {', '.join(known)}")
     names = list(only or PEERS)
     runs: list[Run] = []
-    to.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        with err.status(f"preparing {name}"):
-            make(name, None).prepare()
+    abouts: dict[str, About] = {}
     for case in (CASES[name] for name in cases):
-        sizes = case.sizes[:2] if quick else case.sizes
-        slots = int(str(case.work.get("slots", 1)))
-        with stage(slots=slots) as on, _Driver(on, case, limit_s) as driver:
-            chosen = {name: driver.climb(name, sizes) for name in names}
-            for number in range(rounds):
-                for name in names:
-                    for size in chosen[name]:
-                        runs.append(driver.run(name, size))
-                        out.print(f"round {number + 1}: {_line(runs[-1])}", highlight=False, soft_wrap=True)
-            runs += driver.failed
-    page = table(runs, {name: make(name, None).about.guarantee for name in names})
+        with stage(slots=case.slots) as on:
+            peers = {name: PEERS[name](on) for name in names}
+            for name, peer in peers.items():
+                with err.status(f"preparing {name}"):
+                    peer.prepare()
+                abouts[name] = peer.about
+            runs += _Driver(on, case, limit_s).compare(peers, case.sizes[:2] if quick else case.sizes, rounds)
+    page = f"{machine()}\n\n{table(runs, abouts)}"
+    to.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     to.joinpath(f"{stamp}.json").write_text(json.dumps([asdict(one) for one in runs], indent=1) + "\n")
-    to.joinpath(f"{stamp}.md").write_text(f"{machine()}\n\n{page}")
+    to.joinpath(f"{stamp}.md").write_text(page)
     out.print(page, highlight=False, soft_wrap=True, markup=False)
     out.print(f"kept in {to / stamp}.md and .json", highlight=False, soft_wrap=True)
 
@@ -122,45 +123,50 @@ class _Driver:
         self._kafka = Kafka(bootstrap_servers=on.stack.bootstrap_servers)
         self._admin = AdminClient({"bootstrap.servers": on.stack.bootstrap_servers})
         self._filled: dict[tuple[int, bool], tuple[str, int]] = {}
-        self.failed: list[Run] = []
 
-    def __enter__(self) -> _Driver:
-        return self
+    def compare(self, peers: Mapping[str, Peer], sizes: Sequence[int], rounds: int) -> list[Run]:
+        """All rounds of these peers, in turns, and what failed on the way."""
+        found: list[Run] = []
+        chosen: dict[str, Sequence[int]] = {}
+        for name, peer in peers.items():
+            done: list[int] = []
+            for size, larger in zip_longest(sizes, sizes[1:]):
+                ran = self._run(name, peer, size)
+                out.print(f"to begin with: {_line(ran)}", highlight=False, soft_wrap=True)
+                if ran.elapsed_s is None:
+                    found.append(ran)
+                    break
+                done.append(size)
+                # Most of the time of a small run is its start.
+                if larger and ran.elapsed_s * larger / size / 3 > self._limit_s:
+                    break
+            chosen[name] = done[-2:]
+        for number in range(rounds):
+            for name, peer in peers.items():
+                for size in chosen[name]:
+                    found.append(self._run(name, peer, size))
+                    out.print(f"round {number + 1}: {_line(found[-1])}", highlight=False, soft_wrap=True)
+        return found
 
-    def __exit__(self, *_: object) -> None:
-        self._on.delete([topic for topic, _ in self._filled.values()])
-
-    def climb(self, name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The two largest sizes that a peer can be expected to do in time, by smaller ones; fewer where it fails."""
-        done: list[int] = []
-        for place, size in enumerate(sizes):
-            ran = self.run(name, size)
-            out.print(f"to begin with: {_line(ran)}", highlight=False, soft_wrap=True)
-            if ran.elapsed_s is None:
-                self.failed.append(ran)
-                break
-            done.append(size)
-            if place + 1 < len(sizes) and ran.elapsed_s * sizes[place + 1] / size / 3 > self._limit_s:
-                break
-        return tuple(done[-2:])
-
-    def run(self, name: str, count: int) -> Run:
+    def _run(self, name: str, peer: Peer, count: int) -> Run:
         """One run; what it leaves is removed."""
         events = replace(self._case.events, count=count)
-        peer = make(name, self._on)
         source, start_ms = self._source(events, sentinel_per_key=getattr(peer, "sentinel_per_key", False))
         results = f"results-{uuid.uuid4().hex[:8]}"
         self._admin.create_topics([NewTopic(results, PARTITIONS, config=RESULTS_TOPIC)])[results].result(timeout=10)
         folder = self._on.folder / results
         folder.mkdir()
-        work = replace(
-            Work(self._kafka.bootstrap_servers, source, results, folder, window_ms=events.window_ms), **self._case.work
-        )
+        work = Work(
+            self._kafka.bootstrap_servers, source, results, folder, slots=self._case.slots, window_ms=events.window_ms,
+            event_time=self._case.event_time, aggregates=events.aggregates,
+        )  # fmt: skip
         try:
             with err.status(f"{self._case.name}: {name}, {count:,} events"):
-                return self._measured(peer, work, Results(events, start_ms), events)
+                return self._measured(name, peer, work, Results(events, start_ms), count)
+        except SurecountError as error:
+            return Run(self._case.name, name, count, None, 0.0, 0, error.message.splitlines()[0])
         finally:
-            left = getattr(peer, "topics", lambda _: [])(work)
+            left: list[str] = getattr(peer, "topics", lambda _: [])(work)
             there = topics.Admin(self._kafka).metadata().topics
             self._on.delete([results, *(topic for topic in left if topic in there)])
             shutil.rmtree(folder)
@@ -175,14 +181,12 @@ class _Driver:
             self._filled[wanted] = topic, start_ms
         return self._filled[wanted]
 
-    def _measured(self, peer: Peer, work: Work, results: Results, events: Events) -> Run:
+    def _measured(self, name: str, peer: Peer, work: Work, results: Results, count: int) -> Run:
         began = time.monotonic()
         with _started(peer, work) as running, Usage(running.processes) as usage:
             elapsed_s, wrong = self._watch(peer, running, work, results, began)
-        return Run(
-            self._case.name, peer.about.name, events.count, None if wrong else elapsed_s, usage.cpu_s,
-            usage.peak_bytes, wrong,
-        )  # fmt: skip
+        seconds = None if wrong else elapsed_s
+        return Run(self._case.name, name, count, seconds, usage.cpu_s, usage.peak_bytes, wrong)
 
     def _watch(self, peer: Peer, running: Running, work: Work, results: Results, began: float) -> tuple[float, str]:
         """Wait until all results are there; the seconds until the last of them was readable, and what is wrong.
@@ -191,9 +195,9 @@ class _Driver:
         """
         places = [TopicPartition(work.results, partition) for partition in range(PARTITIONS)]
         admin = topics.Admin(self._kafka)
-        seen: list[tuple[float, dict[topics.Place, int]]] = []
-        needed: dict[topics.Place, int] = {}
-        read: dict[topics.Place, int] = dict.fromkeys(((work.results, p) for p in range(PARTITIONS)), 0)
+        seen: list[tuple[float, dict[Place, int]]] = []
+        needed: dict[Place, int] = {}
+        read: dict[Place, int] = dict.fromkeys(((work.results, p) for p in range(PARTITIONS)), 0)
         checked = changed = began
         quiet_s = work.checkpoint_ms / 1000 + 1
         while True:
@@ -221,19 +225,20 @@ class _Driver:
     def _read(
         self,
         peer: Peer,
-        read: dict[topics.Place, int],
-        stable: Mapping[topics.Place, int],
+        read: dict[Place, int],
+        stable: Mapping[Place, int],
         results: Results,
-        needed: dict[topics.Place, int],
+        needed: dict[Place, int],
     ) -> None:
         """Read results from where the last time ended; ``needed`` are the offsets of the last that were missing."""
+        parse = getattr(peer, "parse", parse_result)
         ranges = {place: (first, stable[place]) for place, first in read.items() if stable[place] > first}
         with TopicReader(self._kafka, ranges, spread_ms=1 << 60, timeout_s=60) as reader:
             while not reader.done:
                 for found in reader.poll():
                     for message in found.messages:
                         missing = results.missing
-                        results.add(*peer.parse(message.value() or b""))
+                        results.add(*parse(message.value() or b""))
                         if results.missing < missing:
                             needed[found.place] = message.offset() or 0
         read.update(stable)
@@ -248,7 +253,7 @@ def _started(peer: Peer, work: Work) -> Iterator[Running]:
         running.stop()
 
 
-def table(runs: Sequence[Run], guarantees: Mapping[str, str]) -> str:
+def table(runs: Sequence[Run], abouts: Mapping[str, About]) -> str:
     """By case and program, in Markdown: medians at its largest size; slopes between its two sizes, which leave start-up
     out; and ratios to surecount of the same size."""
     rows: dict[tuple[str, str], dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -268,7 +273,7 @@ def table(runs: Sequence[Run], guarantees: Mapping[str, str]) -> str:
             ]
         )
         if not right:
-            lines.append(_row([case, peer, guarantees[peer], *["–"] * 6, answers]))
+            lines.append(_row([case, peer, abouts[peer].guarantee, *["–"] * 6, answers]))
             continue
         first, last = right[0], right[-1]
         elapsed = {size: median(one.elapsed_s or 0.0 for one in by_size[size]) for size in right}
@@ -282,7 +287,7 @@ def table(runs: Sequence[Run], guarantees: Mapping[str, str]) -> str:
             f"{(cpu[last] - cpu[first]) / (last - first) * 1e6:.1f}" if last > first else "–",
             f"{max(one.peak_bytes for one in by_size[last]) / 1e6:,.0f}",
         ]
-        lines.append(_row([case, peer, guarantees[peer], *figures, answers]))
+        lines.append(_row([case, peer, abouts[peer].guarantee, *figures, answers]))
     return "\n".join(lines) + "\n"
 
 

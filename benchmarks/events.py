@@ -23,6 +23,9 @@ _AMOUNTS = 1_000
 # Primes: every key comes in turn, in another order for each aggregate.
 _STEPS = (1, 7_919, 104_729, 1_299_709, 15_485_863)
 SENTINEL = "sentinel"
+"""Keys of sentinels begin so."""
+# So many in each partition: one may be looked at in so many, and where keys are spread, each part needs some.
+_SENTINELS = 100
 # How long ago the last window ended: whoever lets no event time run ahead of the clock takes the sentinels, too.
 _AGO_MS = 10 * 60_000
 _SENTINEL_MS = 2 * 60_000
@@ -86,8 +89,8 @@ def key_name(number: int) -> str:
 def fill(servers: str, topic: str, partitions: int, events: Events, *, sentinel_per_key: bool = False) -> int:
     """Make a topic of these events, and of what lets all windows end; the first window's start, ms since 1970.
 
-    Sentinels come some minutes after the last event in event time: one a partition, or one a key in each partition for
-    those whose windows of a key end by that key's own events. Raises SurecountError where one was not delivered.
+    Sentinels come some minutes after the last event in event time: a hundred in each partition, and one of each key
+    for those whose windows of a key end by that key's own events. Raises SurecountError where one was not delivered.
     """
     start_ms = events.starts(time.time_ns() // 1_000_000)
     admin = AdminClient({"bootstrap.servers": servers})
@@ -115,7 +118,8 @@ def fill(servers: str, topic: str, partitions: int, events: Events, *, sentinel_
         if i % 10_000 == 0:
             producer.poll(0)
     last_ms = start_ms + events.windows * events.window_ms + _SENTINEL_MS
-    names = [key_name(key) for key in range(events.keys)] if sentinel_per_key else [SENTINEL]
+    names = [f"{SENTINEL}-{number}" for number in range(_SENTINELS)]
+    names += [key_name(key) for key in range(events.keys)] if sentinel_per_key else []
     for partition in range(partitions):
         for name in names:
             send(partition, last_ms, _value(last_ms, [name] * events.aggregates, 0))
@@ -138,7 +142,7 @@ class Results:
     def add(self, aggregate: int, key: str, start_ms: int, count: int, total: int) -> None:
         """Take one result; those of sentinels are none of the answers."""
         window = (start_ms - self._start_ms) // self._events.window_ms
-        if key == SENTINEL or window >= self._events.windows:
+        if key.startswith(SENTINEL) or window >= self._events.windows:
             return
         times, counts, sums = self._found[aggregate]
         place = window, int(key[1:])

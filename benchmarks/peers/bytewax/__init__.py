@@ -1,0 +1,1 @@
+"""Bytewax, a dataflow engine for Python, in Rust."""

@@ -1,0 +1,1 @@
+"""Quix Streams, a library of Python's over Kafka."""
