@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
 
 from benchmarks.peers.given import to_json
 from benchmarks.peers.maven import package
@@ -22,7 +21,6 @@ class FlinkJava:
     """A Java program with windows of the DataStream API, on the Flink of a stage."""
 
     stage: Stage
-    sentinels: ClassVar[int] = 1
     parse = staticmethod(parse_result)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
 
 from benchmarks.peers.given import to_json
 from benchmarks.peers.on_flink import FlinkRun, running
@@ -19,7 +18,6 @@ class FlinkSql:
     """The window aggregation of Flink SQL on the Flink of a stage."""
 
     stage: Stage
-    sentinels: ClassVar[int] = 1
     parse = staticmethod(parse_result)
 
     @property

@@ -1,6 +1,6 @@
 """Window aggregation as Flink SQL's documentation has it: TUMBLE, a table-valued function, and GROUP BY.
 
-https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/sql/reference/queries/window-agg/
+https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/dev/table/sql/queries/window-agg/
 
 Watermarks are pushed down into the Kafka source, which makes them for each partition; so partitions may be read
 unevenly.

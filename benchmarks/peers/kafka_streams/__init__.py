@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
 
 from confluent_kafka.admin import AdminClient
 
@@ -18,22 +17,28 @@ from surecount.local.prerequisites import find_java
 from surecount.waiting import wait_until
 
 _PROJECT = Path(__file__).parent
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 # As much as a whole TaskManager has by flink-conf/: suppress keeps open windows there.
 _HEAP = "3g"
-# Warnings tell of records that are dropped.
-_LOGGING = {"defaultLogLevel": "warn", "log.org.apache.kafka.streams.KafkaStreams": "info", "showDateTime": "true"}
+# What a thread has read of a source partition is there for its windows once it has committed. On cores that others use
+# as well, 30 s were not enough: the other partitions' windows went on without it, and all of it was late.
+_PATIENCE_MS = 300_000
+_LOGGING = {
+    "defaultLogLevel": "warn",  # of records that are dropped
+    "log.org.apache.kafka.streams.KafkaStreams": "info",  # its states
+    "log.org.apache.kafka.streams.processor.internals.PartitionGroup": "info",  # where patience has ended
+    "showDateTime": "true",
+    "dateTimeFormat": "HH:mm:ss.SSS",
+}
 
 
 class KafkaStreams:
     """A process with ``slots`` stream threads.
 
-    The latest event has to be there for every key group of every source partition: each of them makes the others wait.
+    A task has the keys of one partition of the repartition topics, and waits for records of each source partition among
+    them: what follows the last window has to have keys enough for all tasks.
     """
 
-    # Stream time is that of a task, and a task has the keys of one partition of the repartition topics: with so many
-    # keys in each source partition, each of them gets one.
-    sentinels: ClassVar[int] = 32
     parse = staticmethod(parse_result)
 
     @property
@@ -43,8 +48,8 @@ class KafkaStreams:
             "Kafka Streams",
             "4.2.0",
             "exactly-once",
-            "A partition that is silent for longer than max.task.idle.ms (30 s) no longer holds windows back: what it "
-            "brings later may be dropped as late, with no other word than a metric.",
+            "Windows wait up to max.task.idle.ms (5 min) for a source partition that is silent or is read more slowly; "
+            "what it brings after that is dropped as late, with no other word than a metric and a line in the log.",
         )
 
     def prepare(self) -> None:
@@ -94,9 +99,7 @@ def settings(work: Work) -> dict[str, str]:
         # Each commit ends a transaction.
         "commit.interval.ms": str(work.checkpoint_ms),
         "producer.transaction.timeout.ms": str(max(60_000, 4 * work.checkpoint_ms)),
-        # What a thread read of a source partition can be read on once it has committed. Less patience would drop what
-        # comes out of a partition that is read more slowly.
-        "max.task.idle.ms": str(max(30_000, 4 * work.checkpoint_ms)),
+        "max.task.idle.ms": str(_PATIENCE_MS),
         "state.dir": str(work.folder / "state"),
         # For all threads; fewer updates go to the changelogs and the buffer of suppress.
         "statestore.cache.max.bytes": str(64 << 20),

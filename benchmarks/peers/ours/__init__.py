@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import ClassVar
 
 import orjson
 
@@ -13,7 +12,6 @@ from benchmarks.peers.on_flink import FlinkRun, running
 from benchmarks.peers.peer import About, Work
 from benchmarks.peers.results import Result
 from benchmarks.stage import Stage
-from jobs.tables import WATERMARK_SAMPLING
 from surecount import __version__
 from surecount.ops.submit import submit
 
@@ -44,12 +42,11 @@ window = "{window_ms} ms"
 class Ours:
     """Pipelines of surecount on the Flink of a stage, named like their topics of results.
 
-    Those need ``message.timestamp.type=LogAppendTime``: surecount refuses another.
+    Those need ``message.timestamp.type=LogAppendTime``: surecount refuses another. Of a partition's old records every
+    61st moves the watermark, so that many have to follow the last window.
     """
 
     stage: Stage
-    # While a partition catches up, the watermark looks at the offsets that can be divided by this.
-    sentinels: ClassVar[int] = WATERMARK_SAMPLING
 
     @property
     def about(self) -> About:

@@ -27,6 +27,7 @@ import org.apache.kafka.streams.state.WindowStore;
 /**
  * Final results of tumbling windows, as the documentation has them: an aggregation with a grace period, and
  * {@code suppress(untilWindowCloses)}.
+ * https://kafka.apache.org/42/javadoc/org/apache/kafka/streams/kstream/Suppressed.html
  *
  * <p>Windows close by stream time, which is the latest event time that a task has seen. After a repartition a task gets
  * the records of all source partitions through one topic, in the order in which they were read. Where one partition is
