@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+
 from benchmarks.peers.given import to_json
 from benchmarks.peers.peer import About, Work
 from benchmarks.peers.programs import Processes, environment, pinned
@@ -40,5 +42,6 @@ class Quix:
 
     def topics(self, work: Work) -> list[str]:
         """What a run leaves on the broker beside its results."""
-        repartition = f"repartition__{work.results}--{work.source}--key"
-        return [repartition, f"changelog__{work.results}--{repartition}--"]
+        admin = AdminClient({"bootstrap.servers": work.bootstrap_servers})
+        prefixes = f"repartition__{work.results}--", f"changelog__{work.results}--"
+        return [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefixes)]

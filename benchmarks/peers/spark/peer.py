@@ -1,16 +1,15 @@
-"""The peer."""
+"""Spark as a peer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from benchmarks.peers.given import to_json
+from benchmarks.peers.maven import package
 from benchmarks.peers.peer import About, Work
-from benchmarks.peers.programs import Processes, environment, pinned, run, stale
+from benchmarks.peers.programs import Processes, environment, pinned
 
 _FOLDER = Path(__file__).parent
-_JARS = _FOLDER / "target" / "jars"
-_STAMP = _FOLDER / "target" / ".fetched"
 
 
 class Spark:
@@ -20,20 +19,21 @@ class Spark:
     def about(self) -> About:
         """What it is."""
         return About(
-            name="Spark Structured Streaming", version=pinned(_FOLDER, "pyspark"), guarantee="at-least-once", reason=""
+            name="Spark Structured Streaming",
+            version=pinned(_FOLDER, "pyspark"),
+            guarantee="at-least-once",
+            reason="Its Kafka sink has no transactions: what a batch wrote before it failed is written again. The "
+            "watermark follows the highest event time of all partitions, and moves only between batches: a window is "
+            "written by the batch after the one that read what ends it.",
         )
 
     def prepare(self) -> None:
         """Make its environment, and fetch its Kafka connector."""
         environment(_FOLDER)
-        pom = _FOLDER / "pom.xml"
-        if stale(_STAMP, pom):
-            run(["mvn", "-B", "-q", "-f", str(pom), "clean", "package"])
-            _STAMP.touch()
+        package(_FOLDER)
 
     def start(self, work: Work) -> Processes:
         """Start a run."""
-        self.prepare()
-        jars = ",".join(str(jar) for jar in sorted(_JARS.glob("*.jar")))
-        command = [str(environment(_FOLDER)), "-m", "benchmarks.peers.spark.program", to_json(work), jars]
-        return Processes({"spark": command}, work.folder)
+        jars = sorted((_FOLDER / "target" / pinned(_FOLDER, "pyspark")).glob("*.jar"))
+        command = [str(environment(_FOLDER)), "-m", "benchmarks.peers.spark.program", to_json(work)]
+        return Processes({"spark": [*command, ",".join(map(str, jars))]}, work.folder)
