@@ -14,20 +14,32 @@ _FOLDER = Path(__file__).parent
 
 
 class Quix:
-    """Runs in its own environment. ``closing`` says whose events end a window: those of its ``key``, or all of its
-    ``partition`` of the repartition topic."""
+    """Runs in its own environment. ``closing`` says whose events end a window (``closing_strategy``): those of its
+    ``key``, or all of its ``partition`` of the repartition topic.
+
+    By partition, no key's window waits for that key. But source partitions stand in a repartition topic as unevenly as
+    they were read, nothing aligns them, and what is behind by more than the grace period is dropped.
+    """
 
     def __init__(self, closing: str = "key") -> None:
         self._closing = closing
 
     @property
     def sentinel_per_key(self) -> bool:
+        """Whether a key's windows end by that key's own events only."""
         return self._closing == "key"
 
     @property
     def about(self) -> About:
         """What it is."""
-        return About(name="Quix Streams", version=pinned(_FOLDER, "quixstreams"), guarantee="exactly-once", reason="")
+        return About(
+            name="Quix Streams",
+            version=pinned(_FOLDER, "quixstreams"),
+            guarantee="exactly-once",
+            reason="A window ends only when its own key has a later event (closing_strategy, by default). Events of a "
+            "key that stand in several partitions are dropped as late where these are read unevenly: nothing aligns "
+            "them, and small fetches only bound that.",
+        )
 
     def prepare(self) -> None:
         """Make its environment."""
