@@ -49,6 +49,12 @@ class Case:
     slots: int = 1
     event_time: str = "field"
 
+    @property
+    def needs(self) -> set[str]:
+        """What a program has to support, as :class:`About` names it."""
+        varied = {"slots": self.slots > 1, "event_time": self.event_time != "field"}
+        return {name for name, is_so in {**varied, "aggregates": self.events.aggregates > 1}.items() if is_so}
+
 
 _FEW = Events(0, keys=1_000, per_window=1_000)
 _SIZES = (20_000, 200_000, 2_000_000, 10_000_000)
@@ -99,7 +105,8 @@ def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, 
                 with err.status(f"preparing {name}"):
                     peer.prepare()
                 abouts[name] = peer.about
-            runs += _Driver(on, case, limit_s).compare(peers, case.sizes[:2] if quick else case.sizes, rounds)
+            able = {name: peer for name, peer in peers.items() if case.needs <= peer.about.supports}
+            runs += _Driver(on, case, limit_s).compare(able, case.sizes[:2] if quick else case.sizes, rounds)
     page = f"{machine()}\n\n{table(runs, abouts)}"
     to.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
