@@ -16,7 +16,7 @@ from quixstreams.dataframe.windows import Count, Sum
 from benchmarks.peers.given import from_json, key_fields, result
 from benchmarks.peers.peer import Work
 
-# Of a batch at a time, partitions are read in turn: time in a repartition topic runs as evenly as they are read.
+# Partitions are read in turn, about a producer's batch at a time: what has a key in several comes less unevenly.
 _FETCH_BYTES = 16 * 1024
 
 
