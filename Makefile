@@ -23,7 +23,7 @@ chaos: setup ## breaks things on purpose for 10 minutes, and judges every record
 test: setup ## the whole suite, under 20 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
-	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist load --maxschedchunk 1 --durations 25
+	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
