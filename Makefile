@@ -57,4 +57,6 @@ jars/target/.fetched: jars/pom.xml $(VENV)/.installed
 	@echo "fetching the jars …"
 	@rm -rf jars/target
 	@mvn --batch-mode --quiet --file jars/pom.xml package
+	@echo "planning a job, so that submissions need not load its classes anew …"
+	@$(BIN)/python -m surecount.local.archive
 	@touch $@
