@@ -23,7 +23,7 @@ chaos: setup ## breaks things on purpose for 10 minutes, and judges every record
 test: setup ## the whole suite, under 20 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
-	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist load --maxschedchunk 1 --durations 25
+	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
@@ -57,4 +57,6 @@ jars/target/.fetched: jars/pom.xml $(VENV)/.installed
 	@echo "fetching the jars …"
 	@rm -rf jars/target
 	@mvn --batch-mode --quiet --file jars/pom.xml package
+	@echo "planning a job, so that submissions need not load its classes anew …"
+	@$(BIN)/python -m surecount.local.archive
 	@touch $@

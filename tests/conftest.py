@@ -23,9 +23,7 @@ from hypothesis import settings
 from surecount import config, topics
 from surecount.config import Pipeline
 from surecount.generate import Options, Summary, generate
-from surecount.local.flink import conf_value
-from surecount.local.kafka import QUICK_COMPILER
-from surecount.local.layout import FLINK_CONF
+from surecount.local.flink import quickly_compiled
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_for_end, wait_until_running
 from surecount.ops.flink import RUNNING_STATES, Flink
@@ -53,7 +51,6 @@ interval = "1 s"
 """One aggregate with short windows and checkpoints, for :func:`make`."""
 
 _HOUR_S = 3_600
-_JVM_OPTIONS = "env.java.opts.all"
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("surecount", deadline=None)
@@ -86,11 +83,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 @contextmanager
 def started(stack: Stack, request: pytest.FixtureRequest, **options: Any) -> Iterator[None]:
     """A stack that runs, on free ports, and is removed in the end; its logs are kept where a test failed."""
-    # As JobManagers and clients have it anyway: no job here lives until the other compiler's work pays, and two tests
-    # at a time share the machine with it. A TaskManager takes 4/7 of the CPU seconds so.
-    options_of_jvm = conf_value((FLINK_CONF / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS)
-    flink_settings = {_JVM_OPTIONS: f"{options_of_jvm} {QUICK_COMPILER}"}
-    stack.up(kafka_port=0, flink_port=0, flink_settings=flink_settings, **options)
+    stack.up(kafka_port=0, flink_port=0, flink_settings=quickly_compiled(), **options)
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ from surecount.generate import Summary
 from surecount.generator.answers import expected
 from surecount.generator.options import Options
 from surecount.generator.plan import Plan, plan
+from surecount.local.flink import quickly_compiled
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
 from surecount.ops.history import history
@@ -112,6 +113,7 @@ def _up(
     # Any one TaskManager can take all of it, at the parallelism of a rescale.
     slots = 2 * len(pipeline.jobs)
     settings = {
+        **quickly_compiled(),
         "taskmanager.load-balance.mode": "tasks",
         # By default Flink's answers are up to 3 s old: a moment would be over.
         "web.refresh-interval": "10 ms",

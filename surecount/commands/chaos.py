@@ -63,7 +63,7 @@ def chaos(
             _print(account, page)
         if not account.passed:
             failed.append(str(page))
-    table = report.write_table(to)
+        table = report.write_table(to)
     err.print(f"all runs in {to}: {table}", highlight=False, markup=False, soft_wrap=True)
     if failed:
         raise SurecountError(f"something went wrong under faults, see {', '.join(failed)}", exit_code=1)

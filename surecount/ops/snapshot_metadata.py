@@ -1,7 +1,8 @@
 """What a snapshot's ``_metadata`` says, read by Flink's own classes.
 
 Run as a process, ``python -m surecount.ops.snapshot_metadata``, with the environment of Flink's command line: when
-its JVM is up it says so, takes one line with a JSON list of paths, and answers with a JSON list of what they hold.
+its JVM is up it says so, takes lines with a JSON list of paths each, and answers each with a JSON list of what they
+hold, until its input ends.
 
 The formats differ between Flink's versions, so nothing but Flink reads them; only the Kafka source's splits
 are taken apart here, by the connector's serializer.
@@ -25,7 +26,7 @@ _COMMITTER_STATE = "streaming_committer_raw_states"
 
 
 def main() -> None:
-    """Say when the JVM is up, then answer one question."""
+    """Say when the JVM is up, then answer."""
     jvm = get_gateway().jvm
     flink = jvm.org.apache.flink
     configuration = flink.configuration.GlobalConfiguration.loadConfiguration()
@@ -33,8 +34,9 @@ def main() -> None:
     flink.core.fs.FileSystem.initialize(configuration, plugins)
     sys.stdout.write(READY)
     sys.stdout.flush()
-    paths = json.loads(sys.stdin.readline())
-    sys.stdout.write(json.dumps([_read(jvm, path) for path in paths]) + "\n")
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps([_read(jvm, path) for path in json.loads(line)]) + "\n")
+        sys.stdout.flush()
 
 
 def _read(jvm: Any, path: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from subprocess import PIPE
 from tempfile import TemporaryFile
@@ -29,8 +30,8 @@ READY = "ready\n"
 _COMMITTED = -3
 """The connector's marker of a partition that is to be read on where its group has committed."""
 
-# A busy machine may take longer to read them than a job to make the next one.
-_LOOKS = 4
+# A busy machine may take longer to read the first ones than a job to make the next.
+_LOOKS = 10
 
 _CHECKPOINT = re.compile(r"chk-(\d+)")
 
@@ -119,18 +120,17 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
     meanwhile, all are asked for again, since there is a newer one. One that cannot be read raises SurecountError, since
     to go on from an older one would write again what came after it.
     """
-    for _ in range(_LOOKS):
-        snapshots, gone = _read(find_paths, environment)
-        if not gone:
-            break
+    with _reader(environment) as ask:
+        for _ in range(_LOOKS):
+            paths = find_paths()
+            snapshots, gone = _sorted_out(paths, ask(list(paths)))
+            if not gone:
+                break
     return sorted(snapshots, key=lambda s: (s.run.number, s.id))
 
 
-def _read(
-    find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]
-) -> tuple[list[Snapshot], list[str]]:
+def _sorted_out(paths: Mapping[str, Run], answers: list[dict[str, Any]]) -> tuple[list[Snapshot], list[str]]:
     """The snapshots, and the paths of those that have gone."""
-    paths, answers = _ask(find_paths, environment)
     snapshots, gone = [], []
     for content in answers:
         if error := content.pop("error", None):
@@ -153,23 +153,36 @@ def _read(
     return snapshots, gone
 
 
-def _ask(
-    find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]
-) -> tuple[Mapping[str, Run], list[dict[str, Any]]]:
-    """The paths, and what a JVM says of each: it takes seconds to start, so they are asked for after that."""
+@contextmanager
+def _reader(environment: Mapping[str, str]) -> Iterator[Callable[[list[str]], list[dict[str, Any]]]]:
+    """What asks a JVM, once it is up, what snapshots hold. It takes seconds to start, and to read its first ones; when
+    it is warm it is quicker than any job makes the next."""
     command = [sys.executable, "-m", "surecount.ops.snapshot_metadata"]
     with (
         TemporaryFile("w+") as errors,
         subprocess.Popen(command, env=dict(environment), text=True, stdin=PIPE, stdout=PIPE, stderr=errors) as reader,
     ):
-        assert reader.stdout is not None
-        ready = reader.stdout.readline() == READY
-        paths = find_paths()
-        answer, _ = reader.communicate(json.dumps(list(paths)) if ready else None)
-        if reader.returncode != 0:
+        to, back = reader.stdin, reader.stdout
+        assert to is not None
+        assert back is not None
+
+        def line() -> str:
+            if found := back.readline():
+                return found
+            reader.wait()
             errors.seek(0)
             raise SurecountError(f"Flink's classes cannot read snapshots:\n{errors.read()[-2000:]}")
-    return paths, json.loads(answer)
+
+        def ask(paths: list[str]) -> list[dict[str, Any]]:
+            with suppress(BrokenPipeError):  # then there is no answer either
+                to.write(json.dumps(paths) + "\n")
+                to.flush()
+            answers: list[dict[str, Any]] = json.loads(line())
+            return answers
+
+        while line() != READY:  # a JVM may have something to say before
+            pass
+        yield ask
 
 
 def standing(offsets: Iterable[tuple[str, int, int]], run: Run) -> dict[Place, int]:

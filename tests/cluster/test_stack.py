@@ -82,16 +82,22 @@ def test_no_process_keeps_files_outside_of_the_stacks_folder(stack: Stack) -> No
     assert outside == []
 
 
-def test_flinks_client_reaches_the_stack(stack: Stack) -> None:
+def test_flinks_client_reaches_the_stack_with_classes_from_the_archive(stack: Stack, tmp_path: Path) -> None:
+    env = stack.flink_env()
+    loaded = tmp_path / "loaded.log"
     done = subprocess.run(
         [flink_home() / "bin" / "flink", "list"],
-        env=stack.flink_env(),
+        env={**env, "JVM_ARGS": f"{env['JVM_ARGS']} -Xlog:class+load:file={loaded}"},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
     assert "No running jobs" in done.stdout
+    (client,) = (
+        line for line in loaded.read_text().splitlines() if " org.apache.flink.client.cli.CliFrontend " in line
+    )
+    assert client.endswith("source: shared objects file (top)")
 
 
 def test_a_second_up_says_that_it_runs_and_changes_nothing(stack: Stack) -> None:

@@ -180,3 +180,19 @@ def test_a_name_tells_the_role(name: str, role: str) -> None:
 def test_host_and_port_of_a_taskmanager_are_read_from_its_rpc_address() -> None:
     path = "pekko.tcp://flink@taskmanager-1:43357/user/rpc/taskmanager_0"
     assert flink.rpc_address(path) == ("taskmanager-1", 43357)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_the_client_uses_the_archive_of_classes_where_there_is_one(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, lib = tmp_path / "client" / "classes.jsa", tmp_path / "client"
+    monkeypatch.setattr(flink, "CLIENT_ARCHIVE", archive)
+    monkeypatch.setattr(flink, "CLIENT_LIB", lib)
+    if made:
+        lib.mkdir()
+        archive.touch()
+    layout = Layout(tmp_path / "stack")
+    env = flink.client_env(layout, Path("/jdk/bin/java"))
+    assert env["FLINK_LIB_DIR"] == str(lib if made else layout.lib)
+    assert (f"-XX:SharedArchiveFile={archive}" in env["JVM_ARGS"]) == made

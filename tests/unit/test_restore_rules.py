@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,14 +250,19 @@ def test_one_that_has_gone_meanwhile_has_a_newer_one(monkeypatch: pytest.MonkeyP
     whole = {
         "at_ms": 1, "savepoint": False, "drained": False, "max_parallelism": 128, "offsets": [], "committables": [],
     }  # fmt: skip
-    looks = [[answer(3, error="gone")], [answer(4, **whole)]]
+    looks = [[answer(number, error="gone")] for number in range(3, 8)] + [[answer(8, **whole)]]
+    started = []
 
-    def ask(*_: Any) -> tuple[dict[str, Run], list[dict[str, Any]]]:
-        answers = looks.pop(0)
-        return {one["path"]: RUN for one in answers}, answers
+    @contextmanager
+    def reader(environment: dict[str, str]) -> Iterator[Callable[[list[str]], list[dict[str, Any]]]]:
+        started.append(environment)
+        yield lambda paths: [one for one in looks.pop(0) if one["path"] in paths]
 
-    monkeypatch.setattr(snapshots, "_ask", ask)
-    assert [snapshot.id for snapshot in snapshots.read(dict, {})] == [4]
+    monkeypatch.setattr(snapshots, "_reader", reader)
+    found = snapshots.read(lambda: {one["path"]: RUN for one in looks[0]}, {"A": "B"})
+    assert [snapshot.id for snapshot in found] == [8]
+    # One JVM for all looks: a new one for each would be slower than a job makes checkpoints.
+    assert started == [{"A": "B"}]
 
 
 def test_who_made_a_snapshot_is_in_its_name() -> None:
