@@ -89,8 +89,9 @@ def key_name(number: int) -> str:
 def fill(servers: str, topic: str, partitions: int, events: Events, *, sentinel_per_key: bool = False) -> int:
     """Make a topic of these events, and of what lets all windows end; the first window's start, ms since 1970.
 
-    Sentinels come some minutes after the last event in event time: a hundred in each partition, and one of each key
-    for those whose windows of a key end by that key's own events. Raises SurecountError where one was not delivered.
+    A key stands in one partition where the keys can be divided by their number. Sentinels come some minutes
+    after the last event in event time: a hundred in each partition, and one of each key for those whose windows of a
+    key end by that key's own events. Raises SurecountError where one was not delivered.
     """
     start_ms = events.starts(time.time_ns() // 1_000_000)
     admin = AdminClient({"bootstrap.servers": servers})
@@ -118,9 +119,10 @@ def fill(servers: str, topic: str, partitions: int, events: Events, *, sentinel_
         if i % 10_000 == 0:
             producer.poll(0)
     last_ms = start_ms + events.windows * events.window_ms + _SENTINEL_MS
-    names = [f"{SENTINEL}-{number}" for number in range(_SENTINELS)]
-    names += [key_name(key) for key in range(events.keys)] if sentinel_per_key else []
     for partition in range(partitions):
+        names = [f"{SENTINEL}-{number}" for number in range(_SENTINELS)]
+        # Only where the key's events are: one that stands elsewhere could be read before them.
+        names += [key_name(key) for key in range(partition, events.keys, partitions)] if sentinel_per_key else []
         for name in names:
             send(partition, last_ms, _value(last_ms, [name] * events.aggregates, 0))
     producer.flush()
