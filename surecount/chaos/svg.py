@@ -22,18 +22,22 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def clean(text: str) -> str:
     """On one line, escaped, with nothing that XML cannot hold."""
-    return escape(_NOT_XML.sub("\ufffd", " ".join(text.split())))
+    return escape(_line(text))
+
+
+def _line(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", " ".join(text.split()))
 
 
 def cut(text: str, cells: int) -> str:
     """On one line of so many characters at most, wide ones being two."""
-    text = " ".join(text.split())
+    text = _line(text)
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
 def text_width(text: str, size: int = 11) -> float:
     """In px."""
-    return cell_len(text) * _CELL * size
+    return cell_len(_line(text)) * _CELL * size
 
 
 def text(x: float, y: float, content: str, *, anchor: str = "start", size: int = 11, colour: str = INK) -> str:

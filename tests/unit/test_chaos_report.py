@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from surecount.audit import Books, Report
@@ -283,6 +283,7 @@ ACCOUNTS = st.builds(
 
 @settings(deadline=None)
 @given(ACCOUNTS)
+@example(replace(EMPTY, happened=(Happened(1.0, "fault", "00000000000\x08\x08"),)))
 def test_any_run_gives_a_picture_and_a_page(account: Account) -> None:
     picture = drawn(account)
     assert len(marks(picture, "fault")) == account.faults
