@@ -30,7 +30,7 @@ READY = "ready\n"
 _COMMITTED = -3
 """The connector's marker of a partition that is to be read on where its group has committed."""
 
-# A busy machine may take longer to read the first ones than a job to make the next.
+# A busy machine may take longer to read all than a job to make the next.
 _LOOKS = 10
 
 _CHECKPOINT = re.compile(r"chk-(\d+)")
@@ -117,16 +117,24 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
     """What the snapshots at the paths that ``find_paths`` returns hold, the oldest first.
 
     ``environment`` is that of Flink's command line. A running job removes its older checkpoints: where one has gone
-    meanwhile, all are asked for again, since there is a newer one. One that cannot be read raises SurecountError, since
-    to go on from an older one would write again what came after it.
+    meanwhile, there is a newer one, so they are asked for again, and those that are new are read. One that cannot be
+    read raises SurecountError, since to go on from an older one would write again what came after it; so does a job
+    that always removes them first.
     """
+    known: dict[str, Snapshot] = {}
     with _reader(environment) as ask:
         for _ in range(_LOOKS):
             paths = find_paths()
-            snapshots, gone = _sorted_out(paths, ask(list(paths)))
+            snapshots, gone = _sorted_out(paths, ask([path for path in paths if path not in known]))
+            known |= {snapshot.path: snapshot for snapshot in snapshots}
             if not gone:
-                break
-    return sorted(snapshots, key=lambda s: (s.run.number, s.id))
+                return sorted((known[path] for path in paths), key=lambda s: (s.run.number, s.id))
+    raise SurecountError(
+        f"{gone[-1]} and those before it were removed before they could be read",
+        "a job keeps a few checkpoints only: make checkpoint.interval longer, execution.checkpointing.num-retained "
+        "higher, or this machine less busy",
+        exit_code=1,
+    )
 
 
 def _sorted_out(paths: Mapping[str, Run], answers: list[dict[str, Any]]) -> tuple[list[Snapshot], list[str]]:

@@ -243,26 +243,49 @@ def test_the_newest_is_of_the_last_run_or_what_it_began_from() -> None:
     assert latest([], made) is None
 
 
-def test_one_that_has_gone_meanwhile_has_a_newer_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def answer(number: int, **more: Any) -> dict[str, Any]:
-        return {"path": (tmp_path / RUN.job_id / f"chk-{number}").as_uri(), "id": number, **more}
+def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds_each: float) -> list[Snapshot]:
+    """What is read, so slowly, of a run that has ended and left ten checkpoints, and of one that makes another one each
+    second and keeps three; each is of its second."""
+    clock = 100.0
+    ended, running = run(1), run(2)
 
-    whole = {
-        "at_ms": 1, "savepoint": False, "drained": False, "max_parallelism": 128, "offsets": [], "committables": [],
-    }  # fmt: skip
-    looks = [[answer(number, error="gone")] for number in range(3, 8)] + [[answer(8, **whole)]]
-    started = []
+    def kept(seconds: float) -> dict[str, Run]:
+        made = [(ended, number) for number in range(10)]
+        made += [(running, int(seconds) - age) for age in range(3)]
+        return {(tmp_path / of.job_id / f"chk-{number}").as_uri(): of for of, number in made}
+
+    def answer(path: str) -> dict[str, Any]:
+        nonlocal clock
+        clock += seconds_each
+        found = {"path": path, "id": int(path.rpartition("-")[2]), "at_ms": 1, "savepoint": False, "drained": False}
+        return found | (
+            {"max_parallelism": 128, "offsets": [], "committables": []} if path in kept(clock) else {"error": "gone"}
+        )
 
     @contextmanager
     def reader(environment: dict[str, str]) -> Iterator[Callable[[list[str]], list[dict[str, Any]]]]:
-        started.append(environment)
-        yield lambda paths: [one for one in looks.pop(0) if one["path"] in paths]
+        assert environment == {"A": "B"}
+        yield lambda paths: [answer(path) for path in paths]
 
     monkeypatch.setattr(snapshots, "_reader", reader)
-    found = snapshots.read(lambda: {one["path"]: RUN for one in looks[0]}, {"A": "B"})
-    assert [snapshot.id for snapshot in found] == [8]
-    # One JVM for all looks: a new one for each would be slower than a job makes checkpoints.
-    assert started == [{"A": "B"}]
+    return snapshots.read(lambda: kept(clock), {"A": "B"})
+
+
+@pytest.mark.parametrize("seconds_each", [0.01, 0.4, 0.9])
+def test_the_newest_are_read_however_long_all_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds_each: float
+) -> None:
+    found = reading(monkeypatch, tmp_path, seconds_each)
+    assert [snapshot.id for snapshot in found[:10]] == list(range(10))
+    newest = [snapshot.id for snapshot in found[10:]]
+    assert newest == list(range(newest[0], newest[0] + 3))
+    assert newest[0] >= 98
+    assert {snapshot.run.number for snapshot in found[10:]} == {2}
+
+
+def test_that_none_could_be_read_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SurecountError, match="removed before they could be read"):
+        reading(monkeypatch, tmp_path, 4)
 
 
 def test_who_made_a_snapshot_is_in_its_name() -> None:
