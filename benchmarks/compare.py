@@ -23,8 +23,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.events import RESULTS_TOPIC, Events, Results, fill
 from benchmarks.peers.catalog import PEERS
-from benchmarks.peers.peer import About, Peer, Running, Work
-from benchmarks.peers.results import parse_result
+from benchmarks.peers.peer import About, Peer, Running
+from benchmarks.peers.work import Work
 from benchmarks.sampling import Usage
 from benchmarks.stage import PARTITIONS, Stage, stage
 from surecount import topics
@@ -158,7 +158,7 @@ class _Driver:
     def _run(self, name: str, peer: Peer, count: int) -> Run:
         """One run; what it leaves is removed."""
         events = replace(self._case.events, count=count)
-        source, start_ms = self._source(events, sentinel_per_key=getattr(peer, "sentinel_per_key", False))
+        source, start_ms = self._source(events, sentinel_per_key=peer.sentinel_per_key)
         results = f"results-{uuid.uuid4().hex[:8]}"
         self._admin.create_topics([NewTopic(results, PARTITIONS, config=RESULTS_TOPIC)])[results].result(timeout=10)
         folder = self._on.folder / results
@@ -173,9 +173,8 @@ class _Driver:
         except SurecountError as error:
             return Run(self._case.name, name, count, None, 0.0, 0, error.message.splitlines()[0])
         finally:
-            left: list[str] = getattr(peer, "topics", lambda _: [])(work)
             there = topics.Admin(self._kafka).metadata().topics
-            self._on.delete([results, *(topic for topic in left if topic in there)])
+            self._on.delete([results, *(topic for topic in peer.leftovers(work) if topic in there)])
             shutil.rmtree(folder)
 
     def _source(self, events: Events, *, sentinel_per_key: bool) -> tuple[str, int]:
@@ -238,14 +237,13 @@ class _Driver:
         needed: dict[Place, int],
     ) -> None:
         """Read results from where the last time ended; ``needed`` are the offsets of the last that were missing."""
-        parse = getattr(peer, "parse", parse_result)
         ranges = {place: (first, stable[place]) for place, first in read.items() if stable[place] > first}
         with TopicReader(self._kafka, ranges, spread_ms=1 << 60, timeout_s=60) as reader:
             while not reader.done:
                 for found in reader.poll():
                     for message in found.messages:
                         missing = results.missing
-                        results.add(*parse(message.value() or b""))
+                        results.add(*peer.parse(message.value() or b""))
                         if results.missing < missing:
                             needed[found.place] = message.offset() or 0
         read.update(stable)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from benchmarks.peers.bare.peer import Bare
 from benchmarks.peers.bytewax.peer import Bytewax
-from benchmarks.peers.flink_java import FlinkJava
-from benchmarks.peers.flink_sql import FlinkSql
-from benchmarks.peers.kafka_streams import KafkaStreams
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.flink_java.peer import FlinkJava
+from benchmarks.peers.flink_sql.peer import FlinkSql
+from benchmarks.peers.kafka_streams.peer import KafkaStreams
+from benchmarks.peers.ours.peer import Ours
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.pyflink_windows import PyFlinkWindows
+from benchmarks.peers.pyflink_windows.peer import PyFlinkWindows
 from benchmarks.peers.quix.peer import Quix
 from benchmarks.peers.spark.peer import Spark
 from benchmarks.stage import Stage

@@ -1,43 +1,21 @@
-"""What every program that is measured does, and what the measurement needs of it.
+"""What the measurement needs of a program.
 
-The work: read JSON objects ``{"ts": ms since 1970, "key": text, "amount": int, …}`` from all partitions of a topic,
-from its beginning and for ever; count them and sum ``amount`` for each ``key`` and tumbling window of ``ts``, with
-events up to ``out_of_orderness_ms`` out of order; write each window once, when it is over, to the topic of results as a
-JSON object ``{"key", "start": ms since 1970, "count", "sum"}``. State is kept, and what was written is committed, every
-``checkpoint_ms``.
-
-A peer says honestly how strong its guarantee is, and is set up as its own documentation advises for this work.
+It says honestly how strong its guarantee is, and is set up as its own documentation advises for this work.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+import orjson
 
-@dataclass(frozen=True)
-class Work:
-    """One run. ``slots`` is how many threads (or processes) may process at once. ``folder`` is empty, the run's own,
-    and goes with it: state, checkpoints and logs belong there. Times are in milliseconds.
+from benchmarks.peers.work import Work
 
-    ``event_time`` is ``field`` (``ts`` in the value) or ``kafka`` (the record's timestamp, which is the same).
-    ``aggregates`` is how many such aggregates are computed of the same records, numbered from 0, the number being
-    ``"aggregate"`` in a result where there are several; the one numbered i has ``key`` for i = 0, else ``key_i``, a
-    field of the value.
-    """
-
-    bootstrap_servers: str
-    source: str
-    results: str
-    folder: Path
-    slots: int = 1
-    window_ms: int = 60_000
-    out_of_orderness_ms: int = 5_000
-    checkpoint_ms: int = 5_000
-    event_time: str = "field"
-    aggregates: int = 1
+Result = tuple[int, str, int, int, int]
+"""One window of one key: the aggregate's number, the key, the start in ms since 1970, count and sum."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +43,29 @@ class Running(Protocol):
         """End it; nothing is left running when this returns. Nothing where it has ended."""
 
 
-class Peer(Protocol):
+class Peer(ABC):
     """A program, of which runs can be started."""
 
+    sentinel_per_key = False
+    """Whether a key's windows end by that key's own events only."""
+
     @property
+    @abstractmethod
     def about(self) -> About:
         """What it is."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  # nothing, for most
         """Fetch and build what it needs into its own folder, where that has not been done."""
 
+    @abstractmethod
     def start(self, work: Work) -> Running:
         """Start a run, which reads by itself from now on. Raises SurecountError where it does not start."""
+
+    def parse(self, value: bytes) -> Result:
+        """One of its results. ValueError or KeyError where it is none."""
+        found = orjson.loads(value)
+        return found.get("aggregate", 0), found["key"], found["start"], found["count"], found["sum"]
+
+    def leftovers(self, work: Work) -> Iterable[str]:  # noqa: ARG002
+        """Topics that a run leaves beside its results."""
+        return ()

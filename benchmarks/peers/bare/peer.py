@@ -6,12 +6,12 @@ import sys
 
 import confluent_kafka
 
-from benchmarks.peers.given import to_json
-from benchmarks.peers.peer import About, Work
+from benchmarks.peers.peer import About, Peer
 from benchmarks.peers.programs import Processes
+from benchmarks.peers.work import Work, to_json
 
 
-class Bare:
+class Bare(Peer):
     """Runs in surecount's own environment."""
 
     @property
@@ -24,9 +24,6 @@ class Bare:
             reason="It keeps no state and no place: a new start counts from the beginning and writes all again.",
             supports=frozenset({"event_time", "aggregates"}),
         )
-
-    def prepare(self) -> None:
-        """Nothing: surecount's own packages do."""
 
     def start(self, work: Work) -> Processes:
         """Start a run."""

@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from benchmarks.peers.given import from_json, key_fields, result
-from benchmarks.peers.peer import Work
+from benchmarks.peers.work import Work, from_json, key_fields, result
 
 # For one aggregate: by key, the count and the sum.
 Totals = dict[str, list[int]]

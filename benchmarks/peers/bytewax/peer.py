@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.peers.given import to_json
-from benchmarks.peers.peer import About, Work
+from benchmarks.peers.peer import About, Peer
 from benchmarks.peers.programs import Processes, environment, pinned, run
+from benchmarks.peers.work import Work, to_json
 from surecount.local import ports
 
 _FOLDER = Path(__file__).parent
 
 
-class Bytewax:
+class Bytewax(Peer):
     """Runs in its own environment."""
 
     sentinel_per_key = True

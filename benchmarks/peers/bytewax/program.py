@@ -16,7 +16,7 @@ from bytewax.connectors.kafka import operators as kop
 from bytewax.dataflow import Dataflow
 from bytewax.operators.windowing import EventClock, TumblingWindower, fold_window
 
-from benchmarks.peers.given import from_json, key_fields, result
+from benchmarks.peers.work import from_json, key_fields, result
 
 # ms since 1970, amount
 Event = tuple[int, int]

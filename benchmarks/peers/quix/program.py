@@ -1,7 +1,7 @@
 """Counts and sums by Quix Streams, exactly once: re-keyed through a repartition topic, then in tumbling windows.
 
 https://quix.io/docs/quix-streams/windowing.html and groupby.html, configuration.html beside it.
-Run with the work as JSON, the number of this process, and what closes a window: ``key`` or ``partition``.
+Run with the work as JSON, and the number of this process.
 """
 
 from __future__ import annotations
@@ -13,14 +13,10 @@ from typing import Any
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Sum
 
-from benchmarks.peers.given import from_json, key_fields, result
-from benchmarks.peers.peer import Work
-
-# Partitions are read in turn, about a producer's batch at a time: what has a key in several comes less unevenly.
-_FETCH_BYTES = 16 * 1024
+from benchmarks.peers.work import Work, from_json, key_fields, result
 
 
-def main(work: Work, process: int, closing: str) -> None:
+def main(work: Work, process: int) -> None:
     """Work until SIGTERM."""
     app = Application(
         broker_address=work.bootstrap_servers,
@@ -28,7 +24,6 @@ def main(work: Work, process: int, closing: str) -> None:
         auto_offset_reset="earliest",
         processing_guarantee="exactly-once",
         commit_interval=work.checkpoint_ms / 1_000,
-        consumer_extra_config={"max.partition.fetch.bytes": _FETCH_BYTES},
         # Each process has state of its own, and takes what others had from the changelog.
         state_dir=work.folder / f"state-{process}",
     )
@@ -49,7 +44,7 @@ def main(work: Work, process: int, closing: str) -> None:
         .group_by("key")
         .tumbling_window(timedelta(milliseconds=work.window_ms), timedelta(milliseconds=work.out_of_orderness_ms))
         .agg(count=Count(), sum=Sum("amount"))
-        .final(closing_strategy=closing)
+        .final()
         .apply(total, metadata=True)
         .to_topic(app.topic(work.results, key_serializer="str"))
     )
@@ -62,4 +57,4 @@ def _ts(value: dict[str, Any], _headers: object, _timestamp: float, _type: objec
 
 
 if __name__ == "__main__":
-    main(from_json(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(from_json(sys.argv[1]), int(sys.argv[2]))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.peers.given import to_json
 from benchmarks.peers.maven import package
-from benchmarks.peers.peer import About, Work
+from benchmarks.peers.peer import About, Peer
 from benchmarks.peers.programs import Processes, environment, pinned
+from benchmarks.peers.work import Work, to_json
 
 _FOLDER = Path(__file__).parent
 
 
-class Spark:
+class Spark(Peer):
     """Runs in its own environment, in one JVM with a thread for each slot."""
 
     @property

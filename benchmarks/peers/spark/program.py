@@ -12,8 +12,7 @@ import sys
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as f
 
-from benchmarks.peers.given import from_json, key_fields
-from benchmarks.peers.peer import Work
+from benchmarks.peers.work import Work, from_json, key_fields
 
 _STATE = "spark.sql.streaming.stateStore"
 
