@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import compare, deduplication, latency, life, outage, planted, state, throughput
+from benchmarks import compare, deduplication, growth, latency, life, outage, planted, state, throughput
 from benchmarks.compare import CASES
 from benchmarks.peers.catalog import PEERS
 from surecount.console import run
@@ -30,6 +30,18 @@ def compare_command(
     """Without a command: the same work on surecount and on what one would pick instead."""
     if context.invoked_subcommand is None:
         compare.run(case or ["few", "many"], only or [], 1 if quick else rounds, limit, quick, to)
+
+
+@app.command("growth")
+def growth_command(
+    axis: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(growth.AXES)}; may come again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Other programs than surecount and flink-sql.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each, in turns, after one that warms up.")] = 2,
+    limit: Annotated[float, typer.Option(help="Seconds after which a run is given up.")] = 180.0,
+    to: Annotated[Path, typer.Option(help="The folder for tables, pictures and all figures.")] = Path("bench-reports"),
+) -> None:
+    """How cost grows with records, keys, windows, aggregates, partitions and slots."""
+    growth.run(axis or list(growth.AXES), only or ["surecount", "flink-sql"], rounds, limit, to)
 
 
 @app.command("latency")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.compare import Run, table
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import growth
+from benchmarks.compare import table
+from benchmarks.driver import Run
 from benchmarks.peers.peer import About
 
 ABOUTS = {
@@ -39,3 +46,36 @@ def test_a_size_with_a_wrong_answer_has_no_figures() -> None:
     assert row_of(runs, "other")[-1] == "exact; 20 events: 3 missing after 9 s"
     alone = [run("other", 10, None, wrong="1 more than once")]
     assert row_of(alone, "other")[3:] == ["–"] * 6 + ["10 events: 1 more than once"]
+
+
+def test_growth_has_a_row_and_a_point_for_each_value_that_was_right() -> None:
+    runs = {
+        100: [run("surecount", 9, 2.0, 1.0), run("surecount", 9, 4.0, 3.0), run("other", 9, 7.0, 8.0)],
+        10_000: [run("surecount", 9, 5.0, 6.0), run("other", 9, None, wrong="1 wrong")],
+    }
+    assert growth.table("keys", runs).splitlines()[2:] == [
+        "| 100 | surecount | 3.0 | 2.0 | 2 | exact |",
+        "| 100 | other | 7.0 | 8.0 | 2 | exact |",
+        "| 10,000 | surecount | 5.0 | 6.0 | 2 | exact |",
+        "| 10,000 | other | – | – | – | 1 wrong |",
+    ]
+    drawn = growth.picture("keys", runs)
+    assert {"keys", "elapsed s", "CPU s", "surecount", "other"} <= set(ElementTree.fromstring(drawn).itertext())
+    assert drawn == growth.picture("keys", runs)
+
+
+@pytest.mark.parametrize("name", growth.AXES)
+def test_each_value_of_an_axis_is_what_grows(name: str) -> None:
+    for value, case in growth.AXES[name].cases.items():
+        (count,) = case.sizes
+        events = replace(case.events, count=count)
+        grown = {
+            "records": count,
+            "keys": events.keys,
+            "windows": events.windows,
+            "aggregates": events.aggregates,
+            "partitions": case.partitions,
+            "slots": case.slots,
+        }
+        assert grown[name] == value
+        assert events.keys % case.partitions == 0  # so that a key stands in one partition
