@@ -44,9 +44,8 @@ def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, 
 
     ``quick`` takes the two smallest sizes only. Raises SurecountError that names a case or program there is not.
     """
-    for given, known in ((only, list(PEERS)), (cases, list(CASES))):
-        if unknown := [name for name in given if name not in known]:
-            raise SurecountError(f"{unknown[0]}: there is none", f"there are {', '.join(known)}")
+    check_names(only, PEERS)
+    check_names(cases, CASES)
     runs: list[Run] = []
     abouts: dict[str, About] = {}
     try:
@@ -59,6 +58,12 @@ def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, 
                 runs.extend(_compared(Driver(on, case, limit_s), able, sizes, rounds))
     finally:
         keep(to, "compared", runs, table(runs, abouts))
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise SurecountError for a name that is not known."""
+    if unknown := sorted({*given} - {*known}):
+        raise SurecountError(f"{unknown[0]}: there is none", f"there are {', '.join(known)}")
 
 
 def prepared(on: Stage, names: Iterable[str]) -> dict[str, Peer]:

@@ -12,11 +12,11 @@ from statistics import median
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.compare import keep, prepared, row, told
+from benchmarks.compare import check_names, keep, prepared, row, told
 from benchmarks.driver import Case, Driver, Run
 from benchmarks.events import Events
+from benchmarks.peers.catalog import PEERS
 from benchmarks.stage import stage
-from surecount.errors import SurecountError
 
 _COUNT = 2_000_000
 _FEW = Events(0, keys=1_000, per_window=1_000)
@@ -59,10 +59,10 @@ AXES = {
 def run(axes: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, to: Path) -> None:
     """Print each run as it ends, and then a table for each axis; it is kept in the folder ``to`` with its picture.
 
-    Raises SurecountError that names an axis there is not.
+    Raises SurecountError that names an axis or program there is not.
     """
-    if unknown := [name for name in axes if name not in AXES]:
-        raise SurecountError(f"{unknown[0]}: there is none", f"there are {', '.join(AXES)}")
+    check_names(axes, AXES)
+    check_names(only, PEERS)
     for name in axes:
         axis, runs = AXES[name], dict[int, list[Run]]()
         with stage(slots=max(case.slots for case in axis.cases.values())) as on:
