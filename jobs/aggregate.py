@@ -12,12 +12,11 @@ from argparse import Namespace
 from pyflink.common import Types
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
-from pyflink.table.udf import udf
 
 from jobs import tables
+from jobs.decoding import decode, rejects
 from jobs.operators import (
     CORRECTION,
-    DECODED,
     MERGED,
     RESULT,
     SPLIT,
@@ -25,15 +24,18 @@ from jobs.operators import (
     SplitByBucket,
     Windows,
 )
-from jobs.running import reading, run, with_watermarks
+from jobs.running import reading, run
 from surecount.config import Pipeline
+from udfs.spec import Inlet
 
 JOB = "aggregate"
+_UIDS = {"source": "1_kafka", "rejects": "10_sink", "results": "15_sink", "corrections": "19_sink"}
+_SAID = ("topic", "partition", "offset", "reason", "timestamp", "detail")
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build)
+    run(JOB, __doc__, build, _UIDS)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
@@ -44,40 +46,16 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     t.execute_sql(tables.sink(pipeline, JOB, "results", topics.results, key_value_type="STRING"))
     t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))
 
-    decoded = _decode(t, pipeline)
-    t.create_temporary_view("decoded", with_watermarks(t, decoded))
+    inlets = tuple(Inlet("", topic) for topic in pipeline.aggregated_topics)
+    decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), inlets)
     merged = _windows(t, pipeline)
     t.create_temporary_view("merged", t.from_data_stream(merged))
 
     outputs = t.create_statement_set()
-    outputs.add_insert("rejects", t.sql_query(_rejects(pipeline)))
+    outputs.add_insert("rejects", t.sql_query(rejects(f"{pipeline.name}.{JOB}", _SAID)))
     outputs.add_insert("results", t.sql_query(_UNPACK.format(kind=RESULT)))
     outputs.add_insert("corrections", t.sql_query(_UNPACK.format(kind=CORRECTION)))
     outputs.attach_as_datastream()
-
-
-def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
-    """One row for each batch's partials, and one for each rejected record."""
-    decode = udf(DecodeAndCombine(pipeline.aggregate_spec()), result_type=DECODED, func_type="pandas")
-    t.create_temporary_function("decode_and_combine", decode)
-    # What stands here is copied for every record that waits for Python; a constant is not.
-    topics = pipeline.aggregated_topics
-    topic = "topic" if len(topics) > 1 else tables.quote(topics[0])
-    decoded = t.sql_query(f"""
-        SELECT k, v, headers, {topic} AS topic, `partition`, `offset`,
-               decode_and_combine(v, kafka_time) AS d
-        FROM source""")
-    t.create_temporary_view("with_decoded", decoded)
-    # As a DataStream once: two queries on the view would read Kafka and decode twice.
-    return t.to_data_stream(
-        t.sql_query("""
-        SELECT IF(d.rejected IS NULL, CAST(NULL AS BYTES), k) AS k,
-               IF(d.rejected IS NULL, CAST(NULL AS BYTES), v) AS v,
-               headers, topic, `partition`, `offset`, CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time,
-               d.pieces AS pieces, d.rejected AS rejected
-        FROM with_decoded
-        WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
-    )
 
 
 def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
@@ -92,19 +70,6 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
         .uid("windows")
         .set_max_parallelism(pipeline.state.max_parallelism)
     )
-
-
-def _rejects(pipeline: Pipeline) -> str:
-    headers = tables.reject_headers(
-        f"{pipeline.name}.{JOB}",
-        topic="topic",
-        partition="CAST(`partition` AS STRING)",
-        offset="CAST(`offset` AS STRING)",
-        reason="SPLIT_INDEX(rejected, CHR(9), 0)",
-        timestamp="SPLIT_INDEX(rejected, CHR(9), 1)",
-        detail="SPLIT_INDEX(rejected, CHR(9), 2)",
-    )
-    return f"SELECT k, v, MAP_UNION(headers, {headers}) FROM decoded WHERE rejected IS NOT NULL"
 
 
 _UNPACK = """

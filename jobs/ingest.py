@@ -12,27 +12,27 @@ from argparse import Namespace
 from pyflink.common import Types
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
-from pyflink.table.udf import udf
 
 from jobs import tables
-from jobs.inlets import arrived_with
+from jobs.decoding import decode, rejects
 from jobs.operators import (
     ADMITTED,
     CLEAN,
-    DECODED,
     DUPLICATE,
+    REJECTED_PARTS,
     SPLIT,
     TOO_OLD,
     DecodeAndIdentify,
     Deduplicate,
     SplitByBucket,
 )
-from jobs.running import reading, run, with_watermarks
+from jobs.running import reading, run
 from surecount import __version__
 from surecount.config import Pipeline
 from udfs import reasons
 
 JOB = "ingest"
+_UIDS = {"source": "1_kafka", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
 
 _BATCH_TIMES = 4
 """What ingest writes can be read at a checkpoint, so short bundles gain nothing; and at the end of each, every
@@ -44,7 +44,7 @@ _SETTINGS = {"python.map-state.read-cache-size": "1"}
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _SETTINGS, batch_times=_BATCH_TIMES)
+    run(JOB, __doc__, build, _UIDS, _SETTINGS, batch_times=_BATCH_TIMES)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
@@ -57,8 +57,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
         metadata = ["headers", "kafka_time"]
         t.execute_sql(tables.sink(pipeline, JOB, kind, topic, key_value_type="BYTES", metadata=metadata))
 
-    decoded = _decode(t, pipeline)
-    t.create_temporary_view("decoded", with_watermarks(t, decoded))
+    decode(t, DecodeAndIdentify(pipeline.spec(), pipeline.inlets), pipeline.inlets)
     t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline)))
 
     outputs = t.create_statement_set()
@@ -66,29 +65,6 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     for kind in copies:
         outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, "TO_TIMESTAMP_LTZ(kafka_ms, 3)")))
     outputs.attach_as_datastream()
-
-
-def _decode(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
-    """One row for each batch's accepted records, and one for each rejected record."""
-    decode = udf(DecodeAndIdentify(pipeline.spec(), pipeline.inlets), result_type=DECODED, func_type="pandas")
-    t.create_temporary_function("decode_and_identify", decode)
-    says_more, *origin = arrived_with(pipeline.inlets)
-    arguments = ["v", "k", f"CASE WHEN {says_more} THEN JSON_STRING(headers) END", *origin, "kafka_time"]
-    # What stands beside the function is copied for every record that waits for Python, and a map entry by entry.
-    decoded = t.sql_query(f"""
-        SELECT k, v, CASE WHEN {says_more} THEN headers END AS headers, decode_and_identify({", ".join(arguments)}) AS d
-        FROM source""")
-    t.create_temporary_view("with_decoded", decoded)
-    # As a DataStream once: two queries on the view would read Kafka and decode twice.
-    return t.to_data_stream(
-        t.sql_query("""
-        SELECT IF(d.rejected IS NULL, CAST(NULL AS BYTES), k) AS k,
-               IF(d.rejected IS NULL, CAST(NULL AS BYTES), v) AS v,
-               headers, CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time,
-               d.pieces AS pieces, d.rejected AS rejected
-        FROM with_decoded
-        WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
-    )
 
 
 def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
@@ -133,10 +109,6 @@ def _unpack(kind: str, added: str, *further: str) -> str:
 def _rejects(pipeline: Pipeline) -> str:
     """What could not be decoded, and what is too old to be told from a copy of something older."""
     job = f"{pipeline.name}.{JOB}"
-    parts = ["reason", "timestamp", "detail", "pathway", "topic", "partition", "offset"]
-    undecoded = tables.reject_headers(
-        job, **{name: f"SPLIT_INDEX(rejected, CHR(9), {at})" for at, name in enumerate(parts)}
-    )
     too_old = tables.reject_headers(
         job,
         **_ORIGIN,
@@ -145,7 +117,7 @@ def _rejects(pipeline: Pipeline) -> str:
         detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
     return f"""
-        SELECT k, v, {tables.headers_and(undecoded)} FROM decoded WHERE rejected IS NOT NULL
+        {rejects(job, REJECTED_PARTS)}
         UNION ALL {_unpack(TOO_OLD, too_old)}"""
 
 

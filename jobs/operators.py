@@ -17,7 +17,7 @@ from pyflink.fn_execution.coder_impl_fast import InternalRow
 from pyflink.table.udf import ScalarFunction
 
 from udfs import combine, frames, records, results
-from udfs.decode import Batch, Columns, Decoder
+from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
 from udfs.records import Arrived, Records
 from udfs.spec import Inlet, Spec
@@ -32,7 +32,9 @@ TOO_OLD = "too old"
 _INSERT = RowKind.INSERT.value
 _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
-DECODED = "ROW<pieces BYTES, rejected STRING>"
+DECODED = "ROW<pieces BYTES, rejected STRING, k BYTES, v BYTES, headers MAP<STRING, BYTES>>"
+REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
+"""What ``rejected`` says, apart by tabs."""
 SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), _BYTES])
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
@@ -56,45 +58,17 @@ ADMITTED = Types.ROW_NAMED(
 class _Decode(ScalarFunction):
     """One Arrow batch of records in, as many rows out.
 
-    A rejected record has reason, Kafka timestamp and detail in its own row, beside its original bytes; the
-    first accepted one carries all that the batch sends on; the others are null.
+    A rejected record has in its own row why, where it comes from, and its original bytes; the first accepted one
+    carries all that the batch sends on; the others are null.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
         self._spec = spec
+        self._inlets = inlets
 
     def open(self, _context: Any) -> None:
         self._decode = Decoder(self._spec)
         _spare_collector()
-
-    def _rows(
-        self, columns: Columns, rejected: dict[int, str], pieces: Iterable[tuple[int, bytes]], rows: int
-    ) -> pd.DataFrame:
-        carried, reasons_ = np.full(rows, None, object), np.full(rows, None, object)
-        if len(columns.rows):
-            carried[columns.rows[0]] = frames.join(pieces)
-        for row, text in rejected.items():
-            reasons_[row] = text
-        return pd.DataFrame({"pieces": carried, "rejected": reasons_})
-
-
-class DecodeAndCombine(_Decode):
-    """Sends on the partials of a batch, by bucket of their keys."""
-
-    def eval(self, values: pd.Series, kafka_time: pd.Series) -> pd.DataFrame:
-        kafka_ms = _milliseconds(kafka_time)
-        columns, rejected = self._decode(Batch(values.tolist(), kafka_ms))
-        pieces = combine.by_bucket(combine.combine(columns, self._spec))
-        texts = {r.row: f"{r.reason}\t{kafka_ms[r.row]}\t{r.detail}" for r in rejected}
-        return self._rows(columns, texts, pieces.items(), len(values))
-
-
-class DecodeAndIdentify(_Decode):
-    """Sends on the accepted records of a batch, by bucket of their ids; reasons have the origin behind them."""
-
-    def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
-        super().__init__(spec)
-        self._inlets = inlets
 
     def eval(
         self,
@@ -106,30 +80,50 @@ class DecodeAndIdentify(_Decode):
         offset: pd.Series,
         kafka_time: pd.Series,
     ) -> pd.DataFrame:
-        kafka_ms = _milliseconds(kafka_time)
         arrived = Arrived(
             values.tolist(),
             keys.tolist(),
-            [None if given is None else records.headers_from_json(given) for given in headers.tolist()],
+            headers.tolist(),
             # PyFlink hands on a constant, which it is where there is one inlet, as itself.
             np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
             partition.to_numpy(),
             offset.to_numpy(),
-            kafka_ms,
+            _milliseconds(kafka_time),
         )
-        columns, rejected = self._decode(Batch(arrived.values, kafka_ms))
-        pieces = (
-            (bucket, found.encode())
-            for bucket, found in records.by_bucket(
-                arrived, columns, self._spec.event_id, self._inlets, self._spec.buckets
-            )
-        )
-        texts = {}
+        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms))
+        rows = {name: np.full(len(values), None, object) for name in ("pieces", "rejected", "k", "v", "headers")}
+        if len(columns.rows):
+            rows["pieces"][columns.rows[0]] = frames.join(self._pieces(columns, arrived))
         for r in rejected:
-            origin = arrived.origin(r.row, self._inlets)
-            place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
-            texts[r.row] = f"{r.reason}\t{kafka_ms[r.row]}\t{r.detail}\t{place}"
-        return self._rows(columns, texts, pieces, len(values))
+            rows["rejected"][r.row] = self._said(r, arrived)
+            rows["k"][r.row], rows["v"][r.row] = arrived.keys[r.row], arrived.values[r.row]
+            if (text := arrived.headers[r.row]) is not None:
+                rows["headers"][r.row] = list(records.headers_from_json(text).items())
+        return pd.DataFrame(rows)
+
+    def _said(self, rejected: Rejected, arrived: Arrived) -> str:
+        origin = arrived.origin(rejected.row, self._inlets)
+        place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
+        return f"{rejected.reason}\t{arrived.kafka_ms[rejected.row]}\t{rejected.detail}\t{place}"
+
+    def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
+        """What is sent on, by bucket."""
+        raise NotImplementedError
+
+
+class DecodeAndCombine(_Decode):
+    """Sends on the partials of a batch, by bucket of their keys."""
+
+    def _pieces(self, columns: Columns, _arrived: Arrived) -> Iterable[tuple[int, bytes]]:
+        return combine.by_bucket(combine.combine(columns, self._spec)).items()
+
+
+class DecodeAndIdentify(_Decode):
+    """Sends on the accepted records of a batch, by bucket of their ids."""
+
+    def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
+        found = records.by_bucket(arrived, columns, self._spec.event_id, self._inlets, self._spec.buckets)
+        return ((bucket, of_bucket.encode()) for bucket, of_bucket in found)
 
 
 def _spare_collector() -> None:

@@ -18,6 +18,7 @@ from surecount.config import Pipeline
 from udfs.records import RELAYED_HEADER
 
 JOB = "relay"
+_UIDS = {"source": "1_kafka", "copy": "3_sink"}
 
 
 _SETTINGS = {
@@ -30,7 +31,7 @@ _SETTINGS = {
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _SETTINGS)
+    run(JOB, __doc__, build, _UIDS, _SETTINGS)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:

@@ -25,18 +25,21 @@ def run(
     job: str,
     description: str | None,
     build: Callable[..., None],
+    uids: Mapping[str, str],
     settings: Mapping[str, str] = MappingProxyType({}),
     *,
     batch_times: int = 1,
 ) -> None:
     """Read the command line, ``build(table_environment, pipeline, arguments)``, and hand the job to Flink.
 
+    ``uids`` are those of ``source`` and of each sink by its table's name. The table layer's own are numbers in the
+    order of its plan, so that a query with a step more would leave the state of all sinks behind it to nobody.
     ``settings`` are Flink's, where a job needs others than the rest; a bundle lasts ``batch_times`` times
     ``performance.batch_time``.
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
-    all_settings = configuration(pipeline, settings, batch_times, arguments.generation)
+    all_settings = configuration(pipeline, settings, batch_times)
     environment = StreamExecutionEnvironment.get_execution_environment(all_settings)
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
@@ -44,7 +47,24 @@ def run(
     # every record, the watermark's would be. Set here, since its generator reads no other configuration.
     table_environment.get_config().set("table.generated-code.max-length", "32000")
     build(table_environment, pipeline, arguments)
+    _pin(environment, uids, arguments.generation)
     environment.execute(arguments.name or f"{pipeline.name}.{job}")
+
+
+def _pin(environment: StreamExecutionEnvironment, uids: Mapping[str, str], generation: int) -> None:
+    """Give sources and sinks their uids: those of release 1, and others where topics came back from a backup.
+
+    Offsets and transactions in a snapshot are then those of topics that are gone: sources and sinks begin anew.
+    """
+    waiting = list(environment._j_stream_execution_environment.getTransformations())
+    while waiting:
+        transformation = waiting.pop()
+        waiting.extend(transformation.getInputs())
+        kind = transformation.getClass().getSimpleName()
+        if kind in ("SourceTransformation", "SinkTransformation"):
+            # The planner names a sink "results[15]".
+            name = "source" if kind == "SourceTransformation" else transformation.getName().partition("[")[0]
+            transformation.setUid(f"{uids[name]}_{generation}" if generation else uids[name])
 
 
 def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
@@ -61,9 +81,7 @@ def reading(arguments: argparse.Namespace) -> dict[str, bool]:
     return {"bounded": arguments.bounded, "from_group": arguments.generation > 0}
 
 
-def configuration(
-    pipeline: Pipeline, settings: Mapping[str, str], batch_times: int, generation: int = 0
-) -> Configuration:
+def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: int) -> Configuration:
     """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
     all_settings = {
         "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
@@ -78,10 +96,6 @@ def configuration(
         "table.local-time-zone": "UTC",
         **settings,
     }
-    if generation:
-        # Offsets and transactions in a snapshot are those of topics that are gone: sources and sinks, which alone
-        # get their uids here, begin anew.
-        all_settings["table.exec.uid.format"] = f"<id>_<transformation>_{generation}"
     configuration = Configuration()
     for name, value in all_settings.items():
         configuration.set_string(name, value)

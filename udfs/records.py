@@ -67,13 +67,13 @@ def headers_from_json(text: str) -> Headers:
 class Arrived:
     """A batch as Kafka's source gives it, one entry a record.
 
-    ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are None where a
-    record has none, or only that of a relay, which says no more than that.
+    ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are as Flink's JSON_STRING
+    writes them, None where a record has none, or only that of a relay, which says no more than that.
     """
 
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None]
-    headers: Sequence[Headers | None]
+    headers: Sequence[str | None]
     inlet: Int64s
     partition: Int64s
     offset: Int64s
@@ -82,7 +82,7 @@ class Arrived:
     def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
         """Where a record stands on its pathway's cluster."""
         inlet = inlets[self.inlet[row]]
-        topic = inlet.topic or _relayed_topic(self.headers[row] or {})
+        topic = inlet.topic or _relayed_topic(headers_from_json(self.headers[row] or "{}"))
         return Origin(inlet.pathway, topic, int(self.partition[row]), int(self.offset[row]))
 
 
@@ -163,7 +163,7 @@ def by_bucket(
         fields = [columns.fields[field.path].take(pa.array(in_order)) for field in event_id]
         identities = of_fields(fields)
     else:
-        identities = of_origins(_origins(arrived, rows, places, place, partition, offset))
+        identities = of_origins(_origins(headers, places, place, partition, offset))
     bucket = buckets_of(identities, buckets)
     order = np.argsort(bucket, kind="stable")
     whole = pa.RecordBatch.from_arrays(
@@ -198,11 +198,11 @@ def _places(
     places = {(inlet.pathway, inlet.topic or ""): number for number, inlet in enumerate(inlets)}
     place = arrived.inlet[rows].astype(np.int64)
     headers: list[list[tuple[str, bytes]] | None] = []
-    for at, given in enumerate(_of(arrived.headers, rows)):
-        if given is None:
+    for at, text in enumerate(_of(arrived.headers, rows)):
+        if text is None:
             headers.append(None)
             continue
-        inlet = inlets[place[at]]
+        given, inlet = headers_from_json(text), inlets[place[at]]
         if inlet.topic is None:
             place[at] = places.setdefault((inlet.pathway, _relayed_topic(given)), len(places))
         if inlet.relay is not None:
@@ -212,19 +212,18 @@ def _places(
 
 
 def _origins(
-    arrived: Arrived,
-    rows: Int64s,
+    headers: Sequence[list[tuple[str, bytes]] | None],
     places: Sequence[tuple[str, str]],
     place: Int64s,
     partition: Int64s,
     offset: Int64s,
 ) -> Iterator[tuple[str, str, int, int]]:
     """What tells records apart that have no id: the origin that one states, or else its own."""
-    for row, *own in zip(rows.tolist(), place.tolist(), partition.tolist(), offset.tolist(), strict=True):
-        given = arrived.headers[row]
-        if given is not None and all(name in given for name in ORIGIN_HEADERS):
+    for given, *own in zip(headers, place.tolist(), partition.tolist(), offset.tolist(), strict=True):
+        named = dict(given or ())
+        if all(name in named for name in ORIGIN_HEADERS):
             try:
-                stated = _stated_origin(given)
+                stated = _stated_origin(named)
             except ValueError:  # someone else's headers of these names
                 pass
             else:
