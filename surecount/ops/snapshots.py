@@ -117,18 +117,21 @@ def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, 
     """What the snapshots at the paths that ``find_paths`` returns hold, the oldest first.
 
     ``environment`` is that of Flink's command line. A running job removes its older checkpoints: where one has gone
-    meanwhile, there is a newer one, so they are asked for again, and those that are new are read. One that cannot be
-    read raises SurecountError, since to go on from an older one would write again what came after it; so does a job
-    that always removes them first.
+    meanwhile, there is a newer one, so they are asked for again, and those that are new are read. One that is not there
+    is left out. One that cannot be read raises SurecountError, since to go on from an older one would write again what
+    came after it; so does a job that always removes them first.
     """
     known: dict[str, Snapshot] = {}
+    missing: set[str] = set()
     with _reader(environment) as ask:
         for _ in range(_LOOKS):
             paths = find_paths()
-            snapshots, gone = _sorted_out(paths, ask([path for path in paths if path not in known]))
+            new = [path for path in paths if path not in known and path not in missing]
+            snapshots, gone = _sorted_out(paths, ask(new))
             known |= {snapshot.path: snapshot for snapshot in snapshots}
             if not gone:
-                return sorted((known[path] for path in paths), key=lambda s: (s.run.number, s.id))
+                return sorted((known[path] for path in paths if path in known), key=lambda s: (s.run.number, s.id))
+            missing.update(gone)
     raise SurecountError(
         f"{gone[-1]} and those before it were removed before they could be read",
         "a job keeps a few checkpoints only: make checkpoint.interval longer, execution.checkpointing.num-retained "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -243,9 +243,11 @@ def test_the_newest_is_of_the_last_run_or_what_it_began_from() -> None:
     assert latest([], made) is None
 
 
-def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds_each: float) -> list[Snapshot]:
+def reading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds_each: float, named: Sequence[str] = ()
+) -> list[Snapshot]:
     """What is read, so slowly, of a run that has ended and left ten checkpoints, and of one that makes another one each
-    second and keeps three; each is of its second."""
+    second and keeps three; each is of its second. Those ``named`` are asked for beside them."""
     clock = 100.0
     ended, running = run(1), run(2)
 
@@ -268,7 +270,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds_each: float
         yield lambda paths: [answer(path) for path in paths]
 
     monkeypatch.setattr(snapshots, "_reader", reader)
-    return snapshots.read(lambda: kept(clock), {"A": "B"})
+    return snapshots.read(lambda: kept(clock) | dict.fromkeys(named, ended), {"A": "B"})
 
 
 @pytest.mark.parametrize("seconds_each", [0.01, 0.4, 0.9])
@@ -281,6 +283,11 @@ def test_the_newest_are_read_however_long_all_take(
     assert newest == list(range(newest[0], newest[0] + 3))
     assert newest[0] >= 98
     assert {snapshot.run.number for snapshot in found[10:]} == {2}
+
+
+def test_one_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    missing = (tmp_path / "elsewhere" / "chk-1").as_uri()
+    assert missing not in [snapshot.path for snapshot in reading(monkeypatch, tmp_path, 0.01, [missing])]
 
 
 def test_that_none_could_be_read_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
