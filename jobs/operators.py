@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from pyflink.common import Row, RowKind, Types
+import pyarrow as pa
+from pyflink.common import Row, Types
 from pyflink.datastream import FlatMapFunction, KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
-from pyflink.fn_execution.coder_impl_fast import InternalRow
 from pyflink.table.udf import ScalarFunction
 
+from jobs.crossing import internal_rows, keep_arrow
 from udfs import combine, frames, records, results
 from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
@@ -29,9 +29,17 @@ CLEAN = "clean"
 DUPLICATE = "duplicate"
 TOO_OLD = "too old"
 
-_INSERT = RowKind.INSERT.value
 _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
+_DECODED = pa.struct(
+    [
+        ("pieces", pa.binary()),
+        ("rejected", pa.string()),
+        ("k", pa.binary()),
+        ("v", pa.binary()),
+        ("headers", pa.map_(pa.string(), pa.binary())),
+    ]
+)
 DECODED = "ROW<pieces BYTES, rejected STRING, k BYTES, v BYTES, headers MAP<STRING, BYTES>>"
 REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
 """What ``rejected`` says, apart by tabs."""
@@ -58,8 +66,8 @@ ADMITTED = Types.ROW_NAMED(
 class _Decode(ScalarFunction):
     """One Arrow batch of records in, as many rows out.
 
-    A rejected record has in its own row why, where it comes from, and its original bytes; the first accepted one
-    carries all that the batch sends on; the others are null.
+    A rejected record has in its own row why, where it comes from, and its original bytes; the first row carries all
+    that the batch sends on; the others are null.
     """
 
     def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
@@ -67,39 +75,49 @@ class _Decode(ScalarFunction):
         self._inlets = inlets
 
     def open(self, _context: Any) -> None:
+        keep_arrow()
         self._decode = Decoder(self._spec)
         _spare_collector()
 
     def eval(
         self,
-        values: pd.Series,
-        keys: pd.Series,
-        headers: pd.Series,
-        inlet: pd.Series | int,
-        partition: pd.Series,
-        offset: pd.Series,
-        kafka_time: pd.Series,
-    ) -> pd.DataFrame:
+        values: pa.Array,
+        keys: pa.Array,
+        headers: pa.Array,
+        inlet: pa.Array | int,
+        partition: pa.Array,
+        offset: pa.Array,
+        kafka_time: pa.Array,
+    ) -> pa.Array:
         arrived = Arrived(
-            values.tolist(),
-            keys.tolist(),
-            headers.tolist(),
+            values,
+            keys,
+            headers,
             # PyFlink hands on a constant, which it is where there is one inlet, as itself.
             np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
             partition.to_numpy(),
             offset.to_numpy(),
-            _milliseconds(kafka_time),
+            kafka_time.cast(pa.timestamp("ms")).view(pa.int64()).to_numpy(),
         )
-        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms))
-        rows = {name: np.full(len(values), None, object) for name in ("pieces", "rejected", "k", "v", "headers")}
-        if len(columns.rows):
-            rows["pieces"][columns.rows[0]] = frames.join(self._pieces(columns, arrived))
-        for r in rejected:
-            rows["rejected"][r.row] = self._said(r, arrived)
-            rows["k"][r.row], rows["v"][r.row] = arrived.keys[r.row], arrived.values[r.row]
-            if (text := arrived.headers[r.row]) is not None:
-                rows["headers"][r.row] = list(records.headers_from_json(text).items())
-        return pd.DataFrame(rows)
+        columns, rejected = self._decode(Batch(values, arrived.kafka_ms))
+        sent = {0: frames.join(self._pieces(columns, arrived))} if len(columns.rows) else {}
+        rows = [r.row for r in rejected]
+        own_headers = {row: text for row in rows if (text := headers[row].as_py()) is not None}
+        parts: dict[str, Mapping[int, Any]] = {
+            "pieces": sent,
+            "rejected": {r.row: self._said(r, arrived) for r in rejected},
+            "k": {row: keys[row].as_py() for row in rows},
+            "v": {row: values[row].as_py() for row in rows},
+            "headers": {row: list(records.headers_from_json(text).items()) for row, text in own_headers.items()},
+        }
+        says_nothing = np.ones(len(values), bool)
+        says_nothing[[*sent, *rows]] = False
+        return pa.StructArray.from_arrays(
+            [_sparse(len(values), parts[field.name], field.type) for field in _DECODED],
+            fields=list(_DECODED),
+            # Flink copies a row's every field wherever it looks into one; not where the row is null.
+            mask=pa.array(says_nothing),
+        )
 
     def _said(self, rejected: Rejected, arrived: Arrived) -> str:
         origin = arrived.origin(rejected.row, self._inlets)
@@ -136,9 +154,14 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _milliseconds(times: pd.Series) -> records.Int64s:
-    ms: records.Int64s = times.to_numpy("datetime64[ms]").astype(np.int64)
-    return ms
+def _sparse(rows: int, values: Mapping[int, Any], type_: pa.DataType) -> pa.Array:
+    """An array of so many rows, null but for these."""
+    if not values:
+        return pa.nulls(rows, type_)
+    every: list[Any] = [None] * rows
+    for row, value in values.items():
+        every[row] = value
+    return pa.array(every, type_)
 
 
 class SplitByBucket(FlatMapFunction):
@@ -286,6 +309,5 @@ def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
             part = of_topic.slice(at, results.PACK_RECORDS)
             columns = (part.column(name).tolist() for name in ("key", "value"))
             numbers = (part.column(name).tolist() for name in ("partition", "offset", "kafka_ms", "time"))
-            # What Flink's coder makes of a Row anyway; to make and take apart Rows is most of the time here.
-            rows = [InternalRow([*row], _INSERT) for row in zip(*columns, part.headers(), *numbers, strict=True)]
+            rows = internal_rows(zip(*columns, part.headers(), *numbers, strict=True))
             yield Row(kind, watermark, pathway, topic, rows)

@@ -13,7 +13,7 @@ from pyflink.table import Schema, StreamTableEnvironment, Table
 
 from surecount.config import Pipeline, load
 
-_BATCHES_IN_FLIGHT = 4
+_BATCHES_IN_FLIGHT = 8
 """Batches that the JVM may send before it waits for all of their answers.
 
 It reads on while Python works on those before the last. The records wait in the JVM's heap, so this is also

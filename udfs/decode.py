@@ -9,16 +9,17 @@ happens to a record does not depend on its neighbours.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from udfs import checks, reasons, record, tables, times
+from udfs import checks, reasons, record, shapes, tables, times
 from udfs.reasons import RejectedError
 from udfs.spec import MAX_EVENT_TIME_MS, Field, Spec
 
@@ -26,6 +27,7 @@ Int64s = npt.NDArray[np.int64]
 WIDE = pa.decimal128(38, 0)
 """Integers of more than 64 bits; as everywhere, decimals are integers at their scale."""
 
+_OPEN, _CLOSE, _OPEN_LIST, _LINE_FEED = b"{}[\n"
 _SMALL = 256
 _PIECES = 8
 
@@ -52,9 +54,9 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Values as they came from Kafka, None for a tombstone, and Kafka's timestamps."""
+    """Values as they came from Kafka, a binary array, null for a tombstone, and Kafka's timestamps."""
 
-    values: Sequence[bytes | None]
+    values: pa.Array
     kafka_ms: Int64s
 
 
@@ -79,57 +81,51 @@ class Decoder:
     def __call__(self, batch: Batch) -> tuple[Columns, list[Rejected]]:
         """Columns of what can be used, and each other record with its reason."""
         rejected: list[Rejected] = []
-        rows: Sequence[int] = range(len(batch.values))
-        try:
-            longest = max(map(len, batch.values), default=0)  # type: ignore[arg-type]
-        except TypeError:  # there are tombstones
-            longest = None
-        if longest is None or longest > self._spec.max_value_bytes:
-            rows = self._sort_out(batch, rejected)
         pieces: list[Columns] = []
-        if rows:
+        rows = self._sort_out(batch, rejected)
+        if len(rows):
             self._decode(batch, rows, pieces, rejected)
         return _concat(pieces, self._spec.fields), rejected
 
-    def _sort_out(self, batch: Batch, rejected: list[Rejected]) -> list[int]:
+    def _sort_out(self, batch: Batch, rejected: list[Rejected]) -> Int64s:
         """The rows whose values can be looked into."""
         limit = self._spec.max_value_bytes
-        rows: list[int] = []
-        for row, value in enumerate(batch.values):
-            if value is None:
-                rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
-            elif len(value) > limit:
-                rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, f"{len(value)} bytes, over {limit}"))
+        sizes = np.diff(_offsets(batch.values))
+        odd = sizes > limit
+        if batch.values.null_count:
+            odd |= batch.values.is_null().to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(odd).tolist():
+            if batch.values[row].is_valid:
+                rejected.append(Rejected(row, reasons.VALUE_TOO_LARGE, f"{sizes[row]} bytes, over {limit}"))
             else:
-                rows.append(row)
-        return rows
+                rejected.append(Rejected(row, reasons.TOMBSTONE, "no value"))
+        return np.flatnonzero(~odd)
 
-    def _decode(self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]) -> None:
+    def _decode(self, batch: Batch, rows: Int64s, pieces: list[Columns], rejected: list[Rejected]) -> None:
         table = self._read(batch, rows)
         if table is not None:
-            odd = self._accept(table, _indexes(rows), batch.kafka_ms, pieces)
+            odd = self._accept(table, rows, batch.kafka_ms, pieces)
             self._decode_singly(batch, odd, pieces, rejected)
         elif len(rows) <= _SMALL:
             self._decode_singly(batch, rows, pieces, rejected)
         else:
-            step = -(-len(rows) // _PIECES)
-            for start in range(0, len(rows), step):
-                self._decode(batch, rows[start : start + step], pieces, rejected)
+            for part in np.array_split(rows, _PIECES):
+                self._decode(batch, part, pieces, rejected)
 
-    def _read(self, batch: Batch, rows: Sequence[int]) -> pa.Table | None:
+    def _read(self, batch: Batch, rows: Int64s) -> pa.Table | None:
         """A table of required and optional fields, nulls where a record has none; None where one is odd."""
-        whole = len(rows) == len(batch.values)
-        values: Sequence[bytes] = batch.values if whole else [batch.values[row] for row in rows]  # type: ignore
+        values = batch.values if len(rows) == len(batch.values) else batch.values.take(pa.array(rows))
         if self._own is None:
-            return _read_json(values, self._schema)
+            table = shapes.read(values, (*self._spec.fields, *self._spec.optional))
+            return _read_json(values, self._schema) if table is None else table
         if not getattr(self._own, "surecount_batch", False):
             return None
         try:
-            return tables.conform(self._own(pa.array(values, pa.binary())), len(values), self._spec)
+            return tables.conform(self._own(values), len(values), self._spec)
         except Exception:  # noqa: BLE001  # a user's function: the records are tried singly, and tell
             return None
 
-    def _accept(self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]) -> list[int]:
+    def _accept(self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]) -> Int64s:
         """Keep the rows that break no rule; return the others."""
         good = np.ones(len(rows), bool)
         for field in self._spec.fields:
@@ -156,7 +152,7 @@ class Decoder:
             table, time_ms = table.filter(pa.array(good)), time_ms[good]
         columns = {field.path: _integers(tables.column_of(table, field), field) for field in self._spec.fields}
         pieces.append(Columns(rows[good], time_ms, columns))
-        odd: list[int] = rows[~good].tolist()
+        odd: Int64s = rows[~good]
         return odd
 
     def _times_are_good(self, time_ms: Int64s, kafka_ms: Int64s) -> npt.NDArray[np.bool_]:
@@ -168,17 +164,13 @@ class Decoder:
             good &= np.abs(ahead) <= times.FAR_MS
         return good
 
-    def _decode_singly(
-        self, batch: Batch, rows: Sequence[int], pieces: list[Columns], rejected: list[Rejected]
-    ) -> None:
+    def _decode_singly(self, batch: Batch, rows: Int64s, pieces: list[Columns], rejected: list[Rejected]) -> None:
         good: list[int] = []
         time_ms: list[int] = []
         values: list[list[Any]] = []
-        for row in rows:
-            value = batch.values[row]
-            assert value is not None
+        for row in rows.tolist():
             try:
-                moment, read = self._decode_one(value, int(batch.kafka_ms[row]))
+                moment, read = self._decode_one(batch.values[row].as_py(), int(batch.kafka_ms[row]))
             except RejectedError as error:
                 rejected.append(Rejected(row, error.reason, error.detail))
                 continue
@@ -208,8 +200,11 @@ class Decoder:
         return record.read_document(document, self._spec, kafka_ms)
 
 
-def _indexes(rows: Sequence[int]) -> Int64s:
-    return np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.asarray(rows, np.int64)
+def _offsets(values: pa.Array) -> npt.NDArray[np.int32]:
+    """Where each value of a binary array begins and the last one ends, in its buffer."""
+    if len(values) == 0:
+        return np.zeros(1, np.int32)
+    return np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
 
 
 def resolve(path: str) -> Callable[[Any], Any]:
@@ -219,21 +214,31 @@ def resolve(path: str) -> Callable[[Any], Any]:
     return function
 
 
-def _read_json(values: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
+def _read_json(values: pa.Array, schema: pa.Schema) -> pa.Table | None:
     """One row a value, or None where a value is odd, or only might be."""
-    joined = b"\n".join(values)
     lines = len(values)
+    sizes = np.diff(_offsets(values))
+    if sizes.min() < len(b"{}"):
+        return None
+    try:
+        joined: bytes = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, lines], pa.int32()), values), b"\n")[
+            0
+        ].as_py()
+    except pa.ArrowException:  # too large for one
+        return None
+    ends = np.cumsum(sizes + 1, dtype=np.int64) - 2
+    starts = ends - sizes + 1
+    data = np.frombuffer(joined, np.uint8)
     # Each value is one line that begins as an object and ends as one; then as many rows as values can
     # only mean one row a value. Arrow takes NaN and broken UTF-8 in fields that nobody asked for, a byte
-    # order mark, and any depth (a value of N levels has 2 N bytes).
+    # order mark, and any depth.
     if (
-        not joined.startswith(b"{")
-        or not joined.endswith(b"}")
-        or joined.count(b"}\n{") != lines - 1
-        or joined.count(b"\n") != lines - 1
+        (data[starts] != _OPEN).any()
+        or (data[ends] != _CLOSE).any()
+        or np.count_nonzero(data == _LINE_FEED) != lines - 1
         or (b"N" in joined and b"NaN" in joined)
         or (b"I" in joined and b"Inf" in joined)
-        or (joined.count(b"{") + joined.count(b"[") - lines >= record.MAX_DEPTH and any(map(_may_be_deep, values)))
+        or _may_be_deep(data, starts)
     ):
         return None
     try:
@@ -249,9 +254,13 @@ def _read_json(values: Sequence[bytes], schema: pa.Schema) -> pa.Table | None:
     return table.combine_chunks() if table.num_rows == lines else None
 
 
-def _may_be_deep(value: bytes) -> bool:
-    deep = record.MAX_DEPTH
-    return len(value) > 2 * deep and value.count(b"{") + value.count(b"[") > deep
+def _may_be_deep(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> bool:
+    """Whether a line opens more objects and lists than may stand in one another."""
+    opened = np.count_nonzero(data == _OPEN) + np.count_nonzero(data == _OPEN_LIST)
+    if opened - len(starts) < record.MAX_DEPTH:
+        return False
+    opens = (data == _OPEN) | (data == _OPEN_LIST)
+    return bool((np.add.reduceat(opens, starts, dtype=np.int64) > record.MAX_DEPTH).any())
 
 
 def _rfc3339_column(column: pa.Array, good: npt.NDArray[np.bool_]) -> Int64s:

@@ -80,7 +80,7 @@ def record(**changes: Any) -> bytes:
 
 
 def decode(values: list[bytes | None], of: Spec = SPEC) -> tuple[Columns, list[Rejected]]:
-    return Decoder(of)(Batch(values, np.full(len(values), NOW, np.int64)))
+    return Decoder(of)(Batch(pa.array(values, pa.binary()), np.full(len(values), NOW, np.int64)))
 
 
 BAD: dict[str, tuple[bytes, str]] = {

@@ -45,7 +45,7 @@ AUDIT = Truth(PIPELINE)
 
 def verdicts(value: bytes | None, job: Decoder = JOB, audit: Truth = AUDIT) -> tuple[str | None, str | None]:
     """The job's reason and the audit's; None for a record that counts."""
-    _, rejected = job(Batch([value], np.array([NOW])))
+    _, rejected = job(Batch(pa.array([value], pa.binary()), np.array([NOW])))
     judged = audit.judge(value, NOW)
     return (rejected[0].reason if rejected else None), (judged if isinstance(judged, str) else None)
 
@@ -107,7 +107,7 @@ EDGE = st.sampled_from([edge for edges in test_checks.EDGES.values() for edge in
 
 def agreed(values: list[bytes]) -> list[str | None]:
     """The reasons of records under checks, by the job and by the audit in its fast way and by the rules alone."""
-    _, rejected = CHECKING(Batch(values, np.full(len(values), NOW)))
+    _, rejected = CHECKING(Batch(pa.array(values, pa.binary()), np.full(len(values), NOW)))
     reasons = {r.row: r.reason for r in rejected}
     judged = CHECKED.judge_all(values, [NOW] * len(values))
     assert judged == [CHECKED.judge_strictly(value, NOW) for value in values]

@@ -54,7 +54,7 @@ def raw(old: str, new: str) -> bytes:
 
 
 def decode(values: list[bytes | None], spec: Spec = SPEC) -> tuple[Columns, list[Rejected]]:
-    return Decoder(spec)(Batch(values, np.full(len(values), NOW, np.int64)))
+    return Decoder(spec)(Batch(pa.array(values, pa.binary()), np.full(len(values), NOW, np.int64)))
 
 
 DEEP = b"[" * 10_000 + b"]" * 10_000
@@ -248,5 +248,7 @@ def test_event_times_in_every_unit_and_at_any_depth(path: str, unit: Any, value:
 
 def test_the_least_integer_of_seconds_does_not_wrap_around_to_1970() -> None:
     spec = Spec((Aggregate("a", (Field("k", "string"),), (), 60_000),), EventTime("ts", "s"), 0, 1 << 20, 4)
-    _, rejected = Decoder(spec)(Batch([b'{"ts":%d,"k":"x"}' % -(1 << 63)], np.zeros(1, np.int64)))
+    _, rejected = Decoder(spec)(
+        Batch(pa.array([b'{"ts":%d,"k":"x"}' % -(1 << 63)], pa.binary()), np.zeros(1, np.int64))
+    )
     assert [r.reason for r in rejected] == [reasons.EVENT_TIME_NEGATIVE]

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from surecount import config
@@ -206,14 +207,16 @@ def test_each_kind_breaks_its_rule(shape: str, kind: bad.Kind) -> None:
 def test_every_event_is_accepted(shape: str) -> None:
     made, shop = layout(*SHAPES[shape], **SOURCES.get(shape, {}))
     events = np.arange(1_000)
-    accepted, rejected = Decoder(shop.spec())(Batch(made.values(events), made.plan.times(events)))
+    accepted, rejected = Decoder(shop.spec())(
+        Batch(pa.array(made.values(events), pa.binary()), made.plan.times(events))
+    )
     assert rejected == []
     assert len(accepted.rows) == 1_000
 
 
 def decoded(value: bytes | None, data: spec.Spec, timestamp_ms: int) -> str | None:
     """What the job says."""
-    _, rejected = Decoder(data)(Batch([value], np.array([timestamp_ms])))
+    _, rejected = Decoder(data)(Batch(pa.array([value], pa.binary()), np.array([timestamp_ms])))
     return rejected[0].reason if rejected else None
 
 

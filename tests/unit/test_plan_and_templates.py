@@ -29,9 +29,10 @@ def test_the_templates_udf_is_found_shipped_and_works(tmp_path: Path, function: 
 from udfs.decode import Batch, Decoder
 from udfs.spec import *
 import numpy as np
+import pyarrow as pa
 a = Aggregate("a", (Field("customer", "string"),), (Field("amount", "int"),), 1000)
 spec = Spec((a,), EventTime("ts"), 0, 1 << 20, 4, {path!r})
-columns, rejected = Decoder(spec)(Batch([b"5,ada,7", b"x,ada,7", b"6,bob,8"], np.full(3, 9)))
+columns, rejected = Decoder(spec)(Batch(pa.array([b"5,ada,7", b"x,ada,7", b"6,bob,8"], pa.binary()), np.full(3, 9)))
 print(sorted(zip(columns.time_ms.tolist(), columns.fields["amount"].to_pylist())), [r.reason for r in rejected])
 """
     # As on a worker: nothing but the shipped folder on the path.

@@ -65,7 +65,7 @@ class Buckets:
         self.corrections: list[Merged] = []
 
     def send(self, values: list[bytes]) -> None:
-        columns, rejected = Decoder(self.spec)(Batch(values, np.zeros(len(values), np.int64)))
+        columns, rejected = Decoder(self.spec)(Batch(pa.array(values, pa.binary()), np.zeros(len(values), np.int64)))
         assert rejected == []
         for bucket, data in by_bucket(combine(columns, self.spec)).items():
             appended = WindowLog(self.spec, self.stores[bucket]).append(unpack(bucket, data), self.watermark)
