@@ -32,4 +32,6 @@ def typed_of(run: Running, command: str, *arguments: str, **how: Any) -> str:
 def told_of(run: Running, command: str, *arguments: str) -> Any:
     """The same, as it tells scripts."""
     said = typed_of(run, command, *arguments, "--json")
-    return json.loads(said[said.index("[") :])
+    # Notes go to stderr, and stand behind it here.
+    told, _ = json.JSONDecoder().raw_decode(said, said.index("["))
+    return told
