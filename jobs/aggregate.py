@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from pyflink.common import Types
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
 from jobs import tables
-from jobs.decoding import decode, rejects
+from jobs.decoding import by_bucket, decode, rejects
 from jobs.operators import (
     CORRECTION,
     MERGED,
     RESULT,
-    SPLIT,
     DecodeAndCombine,
-    SplitByBucket,
     Windows,
 )
 from jobs.running import reading, run
@@ -60,11 +57,8 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
 
 def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """Packs of results and corrections."""
-    pieces = t.to_data_stream(t.sql_query("SELECT pieces FROM decoded WHERE pieces IS NOT NULL"))
     return (
-        pieces.flat_map(SplitByBucket(wakes=pipeline.state.buckets), SPLIT)
-        .uid("split-by-bucket")
-        .key_by(lambda row: row[0], Types.INT())
+        by_bucket(t)
         .process(Windows(pipeline.aggregate_spec()), MERGED)
         .name("windows")
         .uid("windows")

@@ -10,7 +10,8 @@ longer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +20,14 @@ from pyflink.common import RowKind
 _INSERT = RowKind.INSERT.value
 
 
-def keep_arrow() -> None:
-    """Have vectorised functions in this process take and return Arrow arrays. AttributeError on another PyFlink."""
+def prepare_worker() -> None:
+    """Change PyFlink and Beam in this process, which is a worker. AttributeError where they are others."""
+    _keep_arrow()
+    _sample_no_states()
+
+
+def _keep_arrow() -> None:
+    """Have vectorised functions take and return Arrow arrays."""
     from pyflink.fn_execution import coder_impl_fast
 
     for name, ours in {"arrow_to_pandas": _columns, "pandas_to_arrow": _batch}.items():
@@ -35,6 +42,30 @@ def _columns(_timezone: Any, _types: Any, batches: list[pa.RecordBatch]) -> list
 
 def _batch(schema: pa.Schema, _timezone: Any, _types: Any, columns: list[pa.Array]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _sample_no_states() -> None:
+    """Have no thread look at what Beam's operations do, for figures that Flink does not show.
+
+    It sleeps up to 200 ms between two looks, and the end of a bundle, on which the whole job waits, waits until it
+    wakes.
+    """
+    from apache_beam.runners.worker import statesampler
+
+    track: Callable[[Any], None] = statesampler.set_current_tracker
+
+    def start(self: Any) -> None:
+        self.tracked_thread = threading.current_thread()
+        track(self)
+        self.started = True
+
+    def stop(self: Any) -> None:
+        track(None)
+        self.finished = True
+
+    for name, ours in {"start": start, "stop": stop}.items():
+        getattr(statesampler.StateSampler, name)
+        setattr(statesampler.StateSampler, name, ours)
 
 
 def internal_rows(rows: Iterable[Sequence[Any]]) -> list[Any]:

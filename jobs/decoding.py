@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyflink.common import Types
+from pyflink.datastream.data_stream import KeyedStream
+from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
 
@@ -32,6 +35,21 @@ def decode(t: StreamTableEnvironment, function: ScalarFunction, inlets: Sequence
         WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
     )
     t.create_temporary_view("decoded", with_watermarks(t, decoded))
+
+
+def by_bucket(t: StreamTableEnvironment) -> KeyedStream:
+    """What ``decoded`` sends on, one piece at a time, keyed by its bucket.
+
+    As ``key_by`` has it, but for its operator in Python, which would take each piece to Python and back.
+    """
+    pieces = t.to_data_stream(
+        t.sql_query("SELECT bucket, piece FROM decoded CROSS JOIN UNNEST(pieces) AS sent (bucket, piece)")
+    )
+    key, piece = Types.INT(), Types.PRIMITIVE_ARRAY(Types.BYTE())
+    rows = pieces._j_data_stream
+    rows.getTransformation().setOutputType(Types.ROW([key, piece]).get_java_type_info())
+    keyed = rows.keyBy(get_gateway().jvm.KeyByKeySelector(), Types.ROW([key]).get_java_type_info())
+    return KeyedStream(keyed, piece, pieces)
 
 
 def rejects(job: str, said: Sequence[str]) -> str:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from pyflink.common import Types
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
 from jobs import tables
-from jobs.decoding import decode, rejects
+from jobs.decoding import by_bucket, decode, rejects
 from jobs.operators import (
     ADMITTED,
     CLEAN,
     DUPLICATE,
     REJECTED_PARTS,
-    SPLIT,
     TOO_OLD,
     DecodeAndIdentify,
     Deduplicate,
-    SplitByBucket,
 )
 from jobs.running import reading, run
 from surecount import __version__
@@ -69,12 +66,9 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
 
 def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
     """Packs of records, each with what is to be done with it."""
-    pieces = t.to_data_stream(t.sql_query("SELECT pieces FROM decoded WHERE pieces IS NOT NULL"))
     deduplicate = Deduplicate(pipeline.source.horizon, list_duplicates=pipeline.topics.duplicates is not None)
     return (
-        pieces.flat_map(SplitByBucket(), SPLIT)
-        .uid("split-by-bucket")
-        .key_by(lambda row: row[0], Types.INT())
+        by_bucket(t)
         .process(deduplicate, ADMITTED)
         .name("deduplicate")
         .uid("deduplicate")

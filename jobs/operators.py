@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyflink.common import Row, Types
-from pyflink.datastream import FlatMapFunction, KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from pyflink.table.udf import ScalarFunction
 
-from jobs.crossing import internal_rows, keep_arrow
-from udfs import combine, frames, records, results
+from jobs.crossing import internal_rows, prepare_worker
+from udfs import combine, records, results
 from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
 from udfs.records import Arrived, Records
@@ -33,17 +33,16 @@ _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 
 _DECODED = pa.struct(
     [
-        ("pieces", pa.binary()),
+        ("pieces", pa.map_(pa.int32(), pa.binary())),
         ("rejected", pa.string()),
         ("k", pa.binary()),
         ("v", pa.binary()),
         ("headers", pa.map_(pa.string(), pa.binary())),
     ]
 )
-DECODED = "ROW<pieces BYTES, rejected STRING, k BYTES, v BYTES, headers MAP<STRING, BYTES>>"
+DECODED = "ROW<pieces MAP<INT, BYTES>, rejected STRING, k BYTES, v BYTES, headers MAP<STRING, BYTES>>"
 REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
 """What ``rejected`` says, apart by tabs."""
-SPLIT = Types.ROW_NAMED(["bucket", "pieces"], [Types.INT(), _BYTES])
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
     ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
@@ -70,13 +69,17 @@ class _Decode(ScalarFunction):
     that the batch sends on; the others are null.
     """
 
+    wakes = False
+    """Whether every bucket gets an empty piece, before the first one of a start."""
+
     def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
         self._spec = spec
         self._inlets = inlets
 
     def open(self, _context: Any) -> None:
-        keep_arrow()
+        prepare_worker()
         self._decode = Decoder(self._spec)
+        self._sleeping = range(self._spec.buckets if self.wakes else 0)
         _spare_collector()
 
     def eval(
@@ -100,7 +103,9 @@ class _Decode(ScalarFunction):
             kafka_time.cast(pa.timestamp("ms")).view(pa.int64()).to_numpy(),
         )
         columns, rejected = self._decode(Batch(values, arrived.kafka_ms))
-        sent = {0: frames.join(self._pieces(columns, arrived))} if len(columns.rows) else {}
+        pieces = dict.fromkeys(self._sleeping, b"") | dict(self._pieces(columns, arrived))
+        self._sleeping = range(0)
+        sent = {0: list(pieces.items())} if pieces else {}
         rows = [r.row for r in rejected]
         own_headers = {row: text for row in rows if (text := headers[row].as_py()) is not None}
         parts: dict[str, Mapping[int, Any]] = {
@@ -125,12 +130,14 @@ class _Decode(ScalarFunction):
         return f"{rejected.reason}\t{arrived.kafka_ms[rejected.row]}\t{rejected.detail}\t{place}"
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
-        """What is sent on, by bucket."""
+        """What is sent on, by bucket; nothing of no rows."""
         raise NotImplementedError
 
 
 class DecodeAndCombine(_Decode):
     """Sends on the partials of a batch, by bucket of their keys."""
+
+    wakes = True
 
     def _pieces(self, columns: Columns, _arrived: Arrived) -> Iterable[tuple[int, bytes]]:
         return combine.by_bucket(combine.combine(columns, self._spec)).items()
@@ -164,24 +171,11 @@ def _sparse(rows: int, values: Mapping[int, Any], type_: pa.DataType) -> pa.Arra
     return pa.array(every, type_)
 
 
-class SplitByBucket(FlatMapFunction):
-    """What a batch sends on, apart by bucket; with ``wakes``, before the first one nothing to each bucket."""
-
-    def __init__(self, wakes: int = 0) -> None:
-        self._wakes = wakes
-
-    def flat_map(self, value: Row) -> Iterator[Row]:
-        for bucket in range(self._wakes):
-            yield Row(bucket, b"")
-        self._wakes = 0
-        for bucket, pieces in frames.split(bytes(value[0])):
-            yield Row(bucket, pieces)
-
-
 class _BucketState(KeyedProcessFunction):
     """The store of a log (:mod:`udfs.store`) for the current key, a bucket."""
 
     def open(self, context: RuntimeContext) -> None:
+        prepare_worker()
         _tell_versions(context.get_metrics_group())
         self._ledger = context.get_state(ValueStateDescriptor("ledger", _BYTES))
         self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), _BYTES))
@@ -223,8 +217,8 @@ class Windows(_BucketState):
 
     A checkpoint may hold a window without its timer: PyFlink sets the timers of the bundle that a checkpoint ends
     after the checkpoint. So the first that a bucket hears after a start sets the timers of all its open windows
-    again; :class:`SplitByBucket` sees to it that each bucket hears something. Where no record comes any more, there is
-    a timer for the end of the input.
+    again; :class:`DecodeAndCombine` sees to it that each bucket hears something. Where no record comes any more,
+    there is a timer for the end of the input.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -235,15 +229,15 @@ class Windows(_BucketState):
         self._log = WindowLog(self._spec, self)
         self._awake: set[int] = set()
 
-    def process_element(self, value: Row, context: Any) -> Iterator[Row]:
-        timers = context.timer_service()
-        if value[0] not in self._awake:
-            self._awake.add(value[0])
+    def process_element(self, value: bytes, context: Any) -> Iterator[Row]:
+        bucket, timers = context.get_current_key(), context.timer_service()
+        if bucket not in self._awake:
+            self._awake.add(bucket)
             for time in (*self._log.open_timers(), _END):
                 timers.register_event_time_timer(time)
-        if not value[1]:
+        if not value:
             return
-        pieces = combine.unpack(value[0], bytes(value[1]))
+        pieces = combine.unpack(bucket, bytes(value))
         appended = self._log.append(pieces, timers.current_watermark())
         for time in appended.timers:
             timers.register_event_time_timer(time)
@@ -273,8 +267,8 @@ class Deduplicate(_BucketState):
         self._metrics = context.get_metrics_group()
         self._counters: dict[str, Any] = {}
 
-    def process_element(self, value: Row, context: Any) -> Iterator[Row]:
-        bucket, arrived = value[0], Records.decode(bytes(value[1]))
+    def process_element(self, value: bytes, context: Any) -> Iterator[Row]:
+        bucket, arrived = context.get_current_key(), Records.decode(bytes(value))
         if bucket not in self._logs:
             self._logs[bucket] = IdLog(self, self._horizon_ms)
         watermark = context.timer_service().current_watermark()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from pyflink.common import Configuration
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment, Table
+from pyflink.util.java_utils import get_j_env_configuration
 
 from surecount.config import Pipeline, load
 
@@ -48,6 +50,7 @@ def run(
     table_environment.get_config().set("table.generated-code.max-length", "32000")
     build(table_environment, pipeline, arguments)
     _pin(environment, uids, arguments.generation)
+    _ship_no_jars(environment)
     environment.execute(arguments.name or f"{pipeline.name}.{job}")
 
 
@@ -57,14 +60,30 @@ def _pin(environment: StreamExecutionEnvironment, uids: Mapping[str, str], gener
     Offsets and transactions in a snapshot are then those of topics that are gone: sources and sinks begin anew.
     """
     waiting = list(environment._j_stream_execution_environment.getTransformations())
+    seen: set[int] = set()
     while waiting:
         transformation = waiting.pop()
+        if transformation.getId() in seen:
+            continue
+        seen.add(transformation.getId())
         waiting.extend(transformation.getInputs())
         kind = transformation.getClass().getSimpleName()
         if kind in ("SourceTransformation", "SinkTransformation"):
             # The planner names a sink "results[15]".
             name = "source" if kind == "SourceTransformation" else transformation.getName().partition("[")[0]
             transformation.setUid(f"{uids[name]}_{generation}" if generation else uids[name])
+
+
+def _ship_no_jars(environment: StreamExecutionEnvironment) -> None:
+    """Spare the job 40 MB of Flink's own jar for Python, where processes of Flink have it in their lib folder.
+
+    The client sends it with every job in Python, for clusters that keep it in opt. ``FLINK_LIB_DIR`` is the client's
+    folder, which by Flink's rules is the cluster's.
+    """
+    lib = os.environ.get("FLINK_LIB_DIR")
+    if lib is not None and [*Path(lib).glob("flink-python-*.jar")]:
+        settings = get_j_env_configuration(environment._j_stream_execution_environment)
+        settings.setString("pipeline.jars", "")
 
 
 def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:

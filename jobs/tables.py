@@ -100,6 +100,8 @@ def _read(
         "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
+        # Fetching and reading wait for each other at the end of every poll.
+        "properties.max.poll.records": "10000",
         "scan.startup.mode": "group-offsets" if from_group else "earliest-offset",
     }
     if from_group:
