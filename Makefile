@@ -52,7 +52,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-jars/target/.fetched: jars/pom.xml $(VENV)/.installed
+jars/target/.fetched: jars/pom.xml surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
 	@$(BIN)/python -c 'from surecount.local.prerequisites import check_prerequisites; check_prerequisites(fetching=True)'
 	@echo "fetching the jars …"
 	@rm -rf jars/target

@@ -22,6 +22,7 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.generate import generate
 from surecount.generator.options import Options
+from surecount.local.layout import flink_home
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink
@@ -59,10 +60,10 @@ class Stage:
         return job_id
 
     def run(self, program: Path, arguments: list[str]) -> str:
-        """Submit another PyFlink program and return its job's id."""
+        """Submit another PyFlink program, with Flink's own command, and return its job's id."""
         environment = self.stack.flink_env()
         command = [
-            str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
+            str(flink_home() / "bin" / "flink"), "run", "--detached",
             "--jobmanager", self.flink.url.removeprefix("http://"), "--python", str(program), *arguments,
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.stage import Stage
 from surecount.errors import SurecountError
+from surecount.local.layout import flink_home
 from surecount.local.spec import role_of
 from surecount.ops.bounded import wait_until_running
 from surecount.waiting import wait_until
@@ -65,7 +66,7 @@ def submit_jar(stage: Stage, jar: Path, main_class: str, arguments: list[str]) -
     """Submit a Java program and return its job's id. Raises SurecountError with what Flink says."""
     environment = stage.stack.flink_env()
     command = [
-        str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
+        str(flink_home() / "bin" / "flink"), "run", "--detached",
         "--jobmanager", stage.flink.url.removeprefix("http://"), "--class", main_class, str(jar), *arguments,
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -31,6 +31,7 @@ from surecount.local.spec import ProcessSpec
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
 _JVM_OPTIONS = "env.java.opts.all"
+_CLIENT = Path(__file__).with_name("client")
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def jars() -> list[Path]:
 
 
 def client_env(layout: Layout, java: Path) -> dict[str, str]:
-    """The environment for running the wheel's bin/flink against this stack; with the archive of classes
-    (:mod:`surecount.local.archive`) where it was made. The JVM goes without one that does not fit."""
+    """The environment for running Flink's client, ``flink`` in its FLINK_BIN_DIR, against this stack; with the archive
+    of classes (:mod:`surecount.local.archive`) where it was made. The JVM goes without one that does not fit."""
     scratch = layout.scratch("client")
     scratch.mkdir(parents=True, exist_ok=True)
     environ = without_identity()
@@ -156,15 +157,17 @@ def client_env(layout: Layout, java: Path) -> dict[str, str]:
     has_archive = CLIENT_ARCHIVE.exists()
     # Of one that does not fit it would tell on standard output, where others are read.
     archive = [f"-XX:SharedArchiveFile={CLIENT_ARCHIVE}", "-Xlog:cds=off,cds+dynamic=off"] if has_archive else []
+    opened = conf_value((layout.conf / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS).split()
     return {
         **environ,
         **_flink_variables(layout),
+        "FLINK_BIN_DIR": str(_CLIENT),
         **({"FLINK_LIB_DIR": str(CLIENT_LIB)} if has_archive else {}),
         "JAVA_HOME": str(java.resolve().parents[1]),
         "PYFLINK_CLIENT_EXECUTABLE": str(python),
         # The scripts and the client call `python` by name.
         "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
-        "JVM_ARGS": shlex.join([*QUIET_JVM, QUICK_COMPILER, *archive, f"-Djava.io.tmpdir={scratch}"]),
+        "JVM_ARGS": shlex.join([*QUIET_JVM, QUICK_COMPILER, *opened, *archive, f"-Djava.io.tmpdir={scratch}"]),
         "TMPDIR": str(scratch),
     }
 

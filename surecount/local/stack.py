@@ -84,7 +84,7 @@ class Stack:
         return url
 
     def flink_env(self) -> dict[str, str]:
-        """The whole environment for running the wheel's ``bin/flink`` against this stack."""
+        """The whole environment for running Flink's client against this stack."""
         _ = self.flink_url  # an error where there is none
         return client_env(self._layout, find_java())
 

@@ -17,7 +17,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from surecount.errors import SurecountError
 from surecount.local import kafka, processes
-from surecount.local.layout import flink_home
 from surecount.local.spec import ProcessSpec
 from surecount.local.stack import Stack, StackRunsError
 from surecount.waiting import wait_until
@@ -86,7 +85,7 @@ def test_flinks_client_reaches_the_stack_with_classes_from_the_archive(stack: St
     env = stack.flink_env()
     loaded = tmp_path / "loaded.log"
     done = subprocess.run(
-        [flink_home() / "bin" / "flink", "list"],
+        [Path(env["FLINK_BIN_DIR"]) / "flink", "list"],
         env={**env, "JVM_ARGS": f"{env['JVM_ARGS']} -Xlog:class+load:file={loaded}"},
         capture_output=True,
         text=True,
