@@ -179,7 +179,8 @@ def _server_environment(layout: Layout, environ: Mapping[str, str], role: str) -
     return {
         **environ,
         **client,
-        "PATH": os.pathsep.join([str(flink_home() / "bin"), client["PATH"]]),
+        "FLINK_BIN_DIR": _bin(""),  # where Flink's scripts look for one another
+        "PATH": os.pathsep.join([_bin(""), client["PATH"]]),
         "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}"]),
         "TMPDIR": str(scratch),
         "FLINK_PID_DIR": str(scratch),

@@ -108,8 +108,11 @@ def _is_plain(value: str) -> bool:
 def quickly_compiled() -> dict[str, str]:
     """The setting with which TaskManagers use the quick compiler only, as JobManagers and clients do anyway: where
     none lives until the other compiler's work pays. One takes 4/7 of the CPU seconds so."""
-    options = conf_value((FLINK_CONF / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS)
-    return {_JVM_OPTIONS: f"{options} {QUICK_COMPILER}"}
+    return {_JVM_OPTIONS: f"{_jvm_options()} {QUICK_COMPILER}"}
+
+
+def _jvm_options() -> str:
+    return conf_value((FLINK_CONF / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS)
 
 
 def conf_value(text: str, key: str) -> str:
@@ -157,7 +160,7 @@ def client_env(layout: Layout, java: Path) -> dict[str, str]:
     has_archive = CLIENT_ARCHIVE.exists()
     # Of one that does not fit it would tell on standard output, where others are read.
     archive = [f"-XX:SharedArchiveFile={CLIENT_ARCHIVE}", "-Xlog:cds=off,cds+dynamic=off"] if has_archive else []
-    opened = conf_value((layout.conf / "config.yaml").read_text(encoding="utf-8"), _JVM_OPTIONS).split()
+    opened = _jvm_options().split()
     return {
         **environ,
         **_flink_variables(layout),

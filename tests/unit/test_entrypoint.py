@@ -134,6 +134,7 @@ def test_on_kubernetes_flinks_own_scripts_are_found_and_its_configuration_stays(
     assert command.env["FLINK_CONF_DIR"] == "/opt/flink/conf"
     found = [Path(folder) / "kubernetes-taskmanager.sh" for folder in command.env["PATH"].split(os.pathsep)]
     assert any(os.access(path, os.X_OK) for path in found)
+    assert os.access(Path(command.env["FLINK_BIN_DIR"]) / "flink-console.sh", os.X_OK)
 
 
 @pytest.mark.parametrize("text", ["a", "a:", ": b", "a: 1\nb"])
