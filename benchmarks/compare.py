@@ -149,12 +149,13 @@ def table(runs: Sequence[Run], abouts: Mapping[str, About]) -> str:
         first, last = right[0], right[-1]
         elapsed = {size: median(one.elapsed_s or 0.0 for one in by_size[size]) for size in right}
         cpu = {size: median(one.cpu_s for one in by_size[size]) for size in right}
-        ours = [one.elapsed_s or 0.0 for one in rows[case, "surecount"].get(last, [])]
+        ours = [one.elapsed_s or 0.0 for one in rows.get((case, "surecount"), {}).get(last, [])]
         figures = [
             f"{last:,}",
             f"{elapsed[last]:.1f}",
             f"{elapsed[last] / median(ours):.2f}" if ours else "–",
-            f"{(last - first) / (elapsed[last] - elapsed[first]):,.0f}" if last > first else "–",
+            # Sizes so small that the smaller one took longer say nothing of a rate.
+            f"{(last - first) / (elapsed[last] - elapsed[first]):,.0f}" if elapsed[last] > elapsed[first] else "–",
             f"{(cpu[last] - cpu[first]) / (last - first) * 1e6:.1f}" if last > first else "–",
             f"{max(one.peak_bytes for one in by_size[last]) / 1e6:,.0f}",
         ]

@@ -79,3 +79,9 @@ def test_each_value_of_an_axis_is_what_grows(name: str) -> None:
         }
         assert grown[name] == value
         assert events.keys % case.partitions == 0  # so that a key stands in one partition
+
+
+def test_programs_are_compared_without_surecount_and_where_the_start_is_all() -> None:
+    runs = [run("other", 1_000, 9.0), run("other", 2_000, 9.0), run("another", 1_000, 1.0)]
+    lines = table(runs, {**ABOUTS, "another": ABOUTS["other"]}).splitlines()
+    assert [line.strip("| ").split(" | ")[4:7] for line in lines[2:]] == [["9.0", "–", "–"], ["1.0", "–", "–"]]
