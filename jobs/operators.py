@@ -130,7 +130,7 @@ class _Decode(ScalarFunction):
         return f"{rejected.reason}\t{arrived.kafka_ms[rejected.row]}\t{rejected.detail}\t{place}"
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
-        """What is sent on, by bucket; nothing of no rows."""
+        """What is sent on, each bucket once; nothing of no rows."""
         raise NotImplementedError
 
 

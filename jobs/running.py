@@ -78,7 +78,7 @@ def _ship_no_jars(environment: StreamExecutionEnvironment) -> None:
     """Spare the job 40 MB of Flink's own jar for Python, where processes of Flink have it in their lib folder.
 
     The client sends it with every job in Python, for clusters that keep it in opt. ``FLINK_LIB_DIR`` is the client's
-    folder, which by Flink's rules is the cluster's.
+    folder, taken for the cluster's.
     """
     lib = os.environ.get("FLINK_LIB_DIR")
     if lib is not None and [*Path(lib).glob("flink-python-*.jar")]:

@@ -50,9 +50,7 @@ def test_the_first_batch_of_a_start_wakes_every_bucket_and_the_next_do_not(value
     # A bucket that hears nothing would not set the timers that its snapshot may lack.
     function = opened(DecodeAndCombine(SPEC, (Inlet("", "in"),)))
     assert sorted(pieces(answer(function, [value]))) == list(range(SPEC.buckets))
-    said = answer(function, [value])
-    sent = pieces(said) if said[0].as_py() else {}
-    assert len(sent) == (value != b"broken")
+    assert len(pieces(answer(function, [value]))) == (value != b"broken")
 
 
 def test_every_record_of_a_batch_is_in_a_piece_or_rejected() -> None:
