@@ -21,7 +21,9 @@ def decode(t: StreamTableEnvironment, function: ScalarFunction, inlets: Sequence
     """Make the view ``decoded``: one row for what each batch sends on, and one for each rejected record."""
     t.create_temporary_function("decode_batch", udf(function, result_type=DECODED, func_type="pandas"))
     says_more, *origin = arrived_with(inlets)
-    arguments = ["v", "k", f"CASE WHEN {says_more} THEN JSON_STRING(headers) END", *origin, "kafka_time"]
+    # As two arrays: of the second batch on, the maps that Flink writes cannot be read by Arrow.
+    headers = [f"CASE WHEN {says_more} THEN {part}(headers) END" for part in ("MAP_KEYS", "MAP_VALUES")]
+    arguments = ["v", "k", *headers, *origin, "kafka_time"]
     # Nothing stands beside the function: it would be copied for every record that waits for Python.
     t.create_temporary_view(
         "with_decoded", t.sql_query(f"SELECT decode_batch({', '.join(arguments)}) AS d FROM source")

@@ -1,7 +1,6 @@
 """Where the records come from that ingest reads, as SQL over the columns of its source table.
 
-What a relay has written into its header is read here, by the JVM: to hand it on as JSON and to read that took two
-thirds of Python's time.
+What a relay has written into its header is read here, by the JVM, so that a copy without other headers sends none.
 """
 
 from __future__ import annotations

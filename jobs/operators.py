@@ -86,7 +86,8 @@ class _Decode(ScalarFunction):
         self,
         values: pa.Array,
         keys: pa.Array,
-        headers: pa.Array,
+        header_names: pa.ListArray,
+        header_values: pa.ListArray,
         inlet: pa.Array | int,
         partition: pa.Array,
         offset: pa.Array,
@@ -95,7 +96,8 @@ class _Decode(ScalarFunction):
         arrived = Arrived(
             values,
             keys,
-            headers,
+            # Null is as good as empty.
+            pa.MapArray.from_arrays(header_names.offsets, header_names.values, header_values.values),
             # PyFlink hands on a constant, which it is where there is one inlet, as itself.
             np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
             partition.to_numpy(),
@@ -107,13 +109,12 @@ class _Decode(ScalarFunction):
         self._sleeping = range(0)
         sent = {0: list(pieces.items())} if pieces else {}
         rows = [r.row for r in rejected]
-        own_headers = {row: text for row in rows if (text := headers[row].as_py()) is not None}
         parts: dict[str, Mapping[int, Any]] = {
             "pieces": sent,
             "rejected": {r.row: self._said(r, arrived) for r in rejected},
             "k": {row: keys[row].as_py() for row in rows},
             "v": {row: values[row].as_py() for row in rows},
-            "headers": {row: list(records.headers_from_json(text).items()) for row, text in own_headers.items()},
+            "headers": arrived.own_headers(np.array(rows, np.int64), self._inlets),
         }
         says_nothing = np.ones(len(values), bool)
         says_nothing[[*sent, *rows]] = False
@@ -165,10 +166,9 @@ def _sparse(rows: int, values: Mapping[int, Any], type_: pa.DataType) -> pa.Arra
     """An array of so many rows, null but for these."""
     if not values:
         return pa.nulls(rows, type_)
-    every: list[Any] = [None] * rows
-    for row, value in values.items():
-        every[row] = value
-    return pa.array(every, type_)
+    at = np.full(rows, -1)
+    at[[*values]] = range(len(values))
+    return pa.array([*values.values()], type_).take(pa.array(at, mask=at < 0))
 
 
 class _BucketState(KeyedProcessFunction):

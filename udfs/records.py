@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,25 +53,17 @@ class Origin:
     offset: int
 
 
-def headers_from_json(text: str) -> Headers:
-    """Headers as Flink's JSON_STRING writes them: values in base64.
-
-    They come to Python so because Flink copies a map entry by entry for every record, even where it is empty.
-    """
-    return {name: b64decode(value) for name, value in orjson.loads(text).items() if value is not None}
-
-
 @dataclass(frozen=True)
 class Arrived:
     """A batch as Kafka's source gives it, one entry a record; arrays of Arrow where there can be nulls.
 
-    ``inlet`` numbers where it comes from, partition and offset are those there. ``headers`` are as Flink's JSON_STRING
-    writes them, None where a record has none, or only that of a relay, which says no more than that.
+    ``headers`` are empty where a record has only that of a relay, which says no more than the rest: ``inlet`` numbers
+    where it comes from, partition and offset are those there.
     """
 
     values: pa.Array
     keys: pa.Array
-    headers: pa.Array
+    headers: pa.MapArray
     inlet: Int64s
     partition: Int64s
     offset: Int64s
@@ -81,12 +72,21 @@ class Arrived:
     def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
         """Where a record stands on its pathway's cluster."""
         inlet = inlets[self.inlet[row]]
-        topic = inlet.topic or _relayed_topic(headers_from_json(self.headers[row].as_py() or "{}"))
+        topic = inlet.topic or dict(self.headers[row].as_py())[RELAYED_HEADER].decode().split(" ", 3)[3]
         return Origin(inlet.pathway, topic, int(self.partition[row]), int(self.offset[row]))
 
+    def own_headers(self, rows: Int64s, inlets: Sequence[Inlet]) -> dict[int, list[tuple[str, bytes]]]:
+        """Of these rows, those that have headers beside a relay's, without it.
 
-def _relayed_topic(headers: Headers) -> str:
-    return headers[RELAYED_HEADER].decode().split(" ", 3)[3]
+        Those of value null are left out: Flink's Kafka sink cannot write them.
+        """
+        found = {}
+        for row in rows[np.diff(self.headers.offsets.to_numpy())[rows] > 0].tolist():
+            dropped = RELAYED_HEADER if inlets[self.inlet[row]].relay is not None else None
+            given = self.headers[row].as_py()
+            if own := [(name, value) for name, value in given if value is not None and name != dropped]:
+                found[row] = own
+        return found
 
 
 def _stated_origin(headers: Headers) -> Origin:
@@ -196,17 +196,12 @@ def _places(
     """Place, partition and offset of each record's origin, its own headers, and what the places are."""
     places = {(inlet.pathway, inlet.topic or ""): number for number, inlet in enumerate(inlets)}
     place = arrived.inlet[rows].astype(np.int64)
-    headers: list[list[tuple[str, bytes]] | None] = []
-    for at, text in enumerate(_of(arrived.headers, rows).to_pylist()):
-        if text is None:
-            headers.append(None)
-            continue
-        given, inlet = headers_from_json(text), inlets[place[at]]
-        if inlet.topic is None:
-            place[at] = places.setdefault((inlet.pathway, _relayed_topic(given)), len(places))
-        if inlet.relay is not None:
-            given = {name: value for name, value in given.items() if name != RELAYED_HEADER}
-        headers.append(list(given.items()))
+    nameless = np.array([inlet.topic is None for inlet in inlets])[place]
+    for at in np.flatnonzero(nameless).tolist():
+        origin = arrived.origin(int(rows[at]), inlets)
+        place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
+    own = arrived.own_headers(rows, inlets)
+    headers = [own.get(row) for row in rows.tolist()]
     return place, arrived.partition[rows], arrived.offset[rows], headers, tuple(places)
 
 

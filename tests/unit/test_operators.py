@@ -10,6 +10,7 @@ import pytest
 
 from jobs.operators import DecodeAndCombine, DecodeAndIdentify, _Decode
 from udfs.combine import unpack
+from udfs.records import RELAYED_HEADER
 from udfs.spec import Aggregate, EventTime, Field, Inlet, Spec
 
 SPEC = Spec(
@@ -21,12 +22,17 @@ SPEC = Spec(
 )
 
 
-def answer(function: _Decode, values: Sequence[bytes]) -> pa.StructArray:
+Headers = dict[str, bytes | None]
+
+
+def answer(function: _Decode, values: Sequence[bytes], headers: Sequence[Headers | None] = ()) -> pa.StructArray:
     rows = len(values)
+    headers = headers or [None] * rows
     said = function.eval(
         pa.array(values, pa.binary()),
         pa.nulls(rows, pa.binary()),
-        pa.nulls(rows, pa.string()),
+        pa.array([given and list(given) for given in headers], pa.list_(pa.string())),
+        pa.array([given and list(given.values()) for given in headers], pa.list_(pa.binary())),
         0,
         pa.array([0] * rows, pa.int32()),
         pa.array(range(rows), pa.int64()),
@@ -63,6 +69,22 @@ def test_every_record_of_a_batch_is_in_a_piece_or_rejected() -> None:
     assert len(rejected) == 8
     assert [row["v"] for row in rejected] == [b"broken"] * 8
     assert rejected[1]["rejected"].endswith("\tin\t0\t7")
+
+
+def test_a_reject_keeps_its_own_headers_but_those_of_value_null() -> None:
+    # Flink's Kafka sink cannot write a header of value null.
+    function = opened(DecodeAndCombine(SPEC, (Inlet("", "in"),)))
+    given: list[Headers | None] = [{"b": b"", "a": b"\xff", "none": None}, None, {"only": None}]
+    said = answer(function, [b"broken"] * 3, given)
+    assert [row["headers"] for row in said.to_pylist()] == [[("b", b""), ("a", b"\xff")], None, None]
+
+
+def test_what_a_relay_adds_is_no_header_of_the_record() -> None:
+    relayed = b"1 7 0 shop.old"
+    function = opened(DecodeAndCombine(SPEC, (Inlet("west", None, "west.copies"),)))
+    said = answer(function, [b"broken"] * 2, [{RELAYED_HEADER: relayed}, {"own": b"1", RELAYED_HEADER: relayed}])
+    assert [row["headers"] for row in said.to_pylist()] == [None, [("own", b"1")]]
+    assert all("\twest\tshop.old\t" in row["rejected"] for row in said.to_pylist())
 
 
 def test_ingest_wakes_no_bucket() -> None:
