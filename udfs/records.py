@@ -80,10 +80,14 @@ class Arrived:
 
         Those of value null are left out: Flink's Kafka sink cannot write them.
         """
+        rows = rows[np.diff(self.headers.offsets.to_numpy())[rows] > 0]
+        chosen = self.headers.take(pa.array(rows))
+        # Not one by one: a value of Arrow's own for each record takes ten times as long.
+        names, values = (part.to_numpy(zero_copy_only=False).tolist() for part in (chosen.keys, chosen.items))
         found = {}
-        for row in rows[np.diff(self.headers.offsets.to_numpy())[rows] > 0].tolist():
+        for row, (first, last) in zip(rows.tolist(), pairwise(chosen.offsets.to_numpy().tolist()), strict=True):
             dropped = RELAYED_HEADER if inlets[self.inlet[row]].relay is not None else None
-            given = self.headers[row].as_py()
+            given = zip(names[first:last], values[first:last], strict=True)
             if own := [(name, value) for name, value in given if value is not None and name != dropped]:
                 found[row] = own
         return found
