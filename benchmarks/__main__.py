@@ -36,7 +36,9 @@ def compare_command(
 def growth_command(
     axis: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(growth.AXES)}; may come again.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Other programs than surecount and flink-sql.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each, in turns, after one that warms up.")] = 2,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Runs of each, in turns, after one of the largest that warms up.")
+    ] = 2,
     limit: Annotated[float, typer.Option(help="Seconds after which a run is given up.")] = 180.0,
     to: Annotated[Path, typer.Option(help="The folder for tables, pictures and all figures.")] = Path("bench-reports"),
 ) -> None:

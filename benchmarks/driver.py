@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 import uuid
@@ -40,6 +41,11 @@ class Case:
     slots: int = 1
     event_time: str = "field"
     partitions: int = PARTITIONS
+
+    @property
+    def topic(self) -> str:
+        """How topics of its events begin."""
+        return f"events-{re.sub('[^A-Za-z0-9._-]', '-', self.name)}"
 
     @property
     def needs(self) -> set[str]:
@@ -104,7 +110,7 @@ class Driver:
     def _source(self, events: Events, *, sentinel_per_key: bool) -> tuple[str, int]:
         wanted = events.count, sentinel_per_key
         if wanted not in self._filled:
-            topic = f"events-{self._case.name}-{events.count}{'-each' if sentinel_per_key else ''}"
+            topic = f"{self._case.topic}-{events.count}{'-each' if sentinel_per_key else ''}"
             with err.status(f"generating {events.count:,} events"):
                 servers = self._kafka.bootstrap_servers
                 start_ms = fill(servers, topic, self._case.partitions, events, sentinel_per_key=sentinel_per_key)

@@ -68,14 +68,15 @@ def run(axes: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, t
         with stage(slots=max(case.slots for case in axis.cases.values())) as on:
             peers = prepared(on, only)
             drivers = {value: Driver(on, case, limit_s) for value, case in axis.cases.items()}
-            for number in range(rounds + 1):
+            # Warms JVMs up, which all later runs share.
+            *_, (most, warming) = drivers.items()
+            for peer_name, peer in peers.items():
+                told("to begin with", warming.run(peer_name, peer, axis.cases[most].sizes[0]))
+            for number in range(rounds):
                 for value, driver in drivers.items():
                     for peer_name, peer in peers.items():
-                        # The first round warms JVMs up, which all later runs share.
-                        when = f"round {number}" if number else "to begin with"
-                        ran = told(when, driver.run(peer_name, peer, axis.cases[value].sizes[0]))
-                        if number:
-                            runs.setdefault(value, []).append(ran)
+                        ran = told(f"round {number + 1}", driver.run(peer_name, peer, axis.cases[value].sizes[0]))
+                        runs.setdefault(value, []).append(ran)
         every = [one for found in runs.values() for one in found]
         keep(to, f"growth-{name}", every, table(axis.title, runs), picture(axis.title, runs))
 

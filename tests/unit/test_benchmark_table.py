@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks import growth
-from benchmarks.compare import table
+from benchmarks.compare import CASES, table
 from benchmarks.driver import Run
 from benchmarks.peers.peer import About
 
@@ -79,6 +80,13 @@ def test_each_value_of_an_axis_is_what_grows(name: str) -> None:
         }
         assert grown[name] == value
         assert events.keys % case.partitions == 0  # so that a key stands in one partition
+
+
+def test_topics_of_cases_have_names_that_kafka_takes() -> None:
+    cases = [*CASES.values(), *(case for axis in growth.AXES.values() for case in axis.cases.values())]
+    topics = {case.topic for case in cases}
+    assert len(topics) == len(cases)
+    assert [topic for topic in topics if not re.fullmatch("[A-Za-z0-9._-]{1,200}", topic)] == []
 
 
 def test_programs_are_compared_without_surecount_and_where_the_start_is_all() -> None:
