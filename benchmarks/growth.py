@@ -16,6 +16,7 @@ from benchmarks.compare import check_names, keep, prepared, row, told
 from benchmarks.driver import Case, Driver, Run
 from benchmarks.events import Events
 from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.peer import Peer
 from benchmarks.stage import stage
 
 _COUNT = 2_000_000
@@ -69,16 +70,18 @@ def run(axes: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, t
             peers = prepared(on, only)
             drivers = {value: Driver(on, case, limit_s) for value, case in axis.cases.items()}
             # Warms JVMs up, which all later runs share.
-            *_, (most, warming) = drivers.items()
-            for peer_name, peer in peers.items():
-                told("to begin with", warming.run(peer_name, peer, axis.cases[most].sizes[0]))
+            _turn("to begin with", axis.cases[max(drivers)], drivers[max(drivers)], peers)
             for number in range(rounds):
                 for value, driver in drivers.items():
-                    for peer_name, peer in peers.items():
-                        ran = told(f"round {number + 1}", driver.run(peer_name, peer, axis.cases[value].sizes[0]))
-                        runs.setdefault(value, []).append(ran)
+                    runs.setdefault(value, []).extend(_turn(f"round {number + 1}", axis.cases[value], driver, peers))
         every = [one for found in runs.values() for one in found]
         keep(to, f"growth-{name}", every, table(axis.title, runs), picture(axis.title, runs))
+
+
+def _turn(when: str, case: Case, driver: Driver, peers: Mapping[str, Peer]) -> list[Run]:
+    """One run of each program, told."""
+    (count,) = case.sizes
+    return [told(when, driver.run(name, peer, count)) for name, peer in peers.items()]
 
 
 def table(title: str, runs: Mapping[int, Sequence[Run]]) -> str:
