@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -32,7 +32,7 @@ from surecount.topic_rules import (
     wanted_outputs,
     wanted_raw,
 )
-from surecount.waiting import wait_until
+from surecount.waiting import WaitTimeoutError, wait_until
 
 log = logging.getLogger("surecount.kafka")
 """Give this to every confluent client (``logger=log``): librdkafka would else write to stderr."""
@@ -41,6 +41,7 @@ log.addHandler(logging.NullHandler())
 
 # A broker that restarts is back, or its leaders have moved, within this; a wrong address never is.
 TIMEOUT_S = 8.0
+_FIRST_TIMEOUT_S = 2.0
 _LEADER_MOVES = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -50,10 +51,28 @@ _LEADER_MOVES = (
 )
 _PROPERTIES = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md"
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class NoBrokerError(SurecountError):
-    """No broker of a cluster answers."""
+    """No broker of a cluster is there to work with."""
+
+
+def _question(method: Callable[Concatenate[Admin, P], T]) -> Callable[Concatenate[Admin, P], T]:
+    """If no broker answers, a new client asks once more, with more patience.
+
+    In the moment after an outage a cluster may count no brokers, and a client that hears it has none left to ask.
+    """
+
+    @wraps(method)
+    def asked(admin: Admin, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(admin, *args, **kwargs)
+        except NoBrokerError:
+            admin.connect(TIMEOUT_S)
+            return method(admin, *args, **kwargs)
+
+    return asked
 
 
 def client_config(kafka: Kafka) -> dict[str, str]:
@@ -104,23 +123,43 @@ class Admin:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._reasons: list[str] = []
-        config: dict[str, Any] = {**client_config(kafka), "error_cb": self._on_error}
-        self._client = AdminClient(config, logger=log)
+        self.connect(_FIRST_TIMEOUT_S)
+
+    def connect(self, timeout_s: float) -> None:
+        """Go on with a new client, which waits that long for answers."""
+        config: dict[str, Any] = {**client_config(self._kafka), "error_cb": self._on_error}
+        self._client, self._timeout_s = AdminClient(config, logger=log), timeout_s
 
     def _on_error(self, error: KafkaError) -> None:
         # That all brokers are down says less than why each of them is.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._reasons.append(error.str())
 
+    @_question
     def metadata(self) -> Any:
-        """Brokers and topics of the cluster."""
-        return self._asked(lambda: self._client.list_topics(timeout=TIMEOUT_S))
+        """Brokers and topics of the cluster, as soon as it has a controller; before, it counts no brokers."""
 
+        def ask() -> Any:
+            metadata = self._asked(lambda: self._client.list_topics(timeout=self._timeout_s))
+            if metadata.controller_id >= 0:
+                return metadata
+            self.connect(self._timeout_s)
+            return None
+
+        try:
+            return wait_until(ask, self._timeout_s, "a controller")
+        except WaitTimeoutError as error:
+            raise NoBrokerError(
+                f"Kafka answers at {self._kafka.bootstrap_servers} (kafka.bootstrap_servers), but has no controller",
+                "see the logs of its controllers: most of them must be up, and in reach of the brokers",
+            ) from error
+
+    @_question
     def ids(self, names: Iterable[str]) -> dict[str, str]:
         """What tells each topic from another one of its name that was there before, or comes after it, by name; of
         those of which the brokers know it."""
         wanted = TopicCollection(list(names))
-        futures = self._asked(lambda: self._client.describe_topics(wanted, request_timeout=TIMEOUT_S))
+        futures = self._asked(lambda: self._client.describe_topics(wanted, request_timeout=self._timeout_s))
         found = {name: self._result(future, f"topic {name!r} can't be read") for name, future in futures.items()}
         ids = {name: description.topic_id for name, description in found.items()}
         # Brokers before 2.8 have none, and say 0.
@@ -128,18 +167,21 @@ class Admin:
             name: str(i) for name, i in ids.items() if i.get_most_significant_bits() or i.get_least_significant_bits()
         }
 
+    @_question
     def groups(self) -> list[str]:
         """The consumer groups of the cluster, sorted."""
-        listing = self._asked(lambda: self._client.list_consumer_groups(request_timeout=TIMEOUT_S))
+        listing = self._asked(lambda: self._client.list_consumer_groups(request_timeout=self._timeout_s))
         found = self._result(listing, failure := "consumer groups can't be listed")
         if found.errors:  # of brokers, whose groups are not among the others
             raise self._error(failure, found.errors[0])
         return sorted(group.group_id for group in found.valid)
 
+    @_question
     def configs(self, names: Iterable[str], *, only_own: bool = False) -> dict[str, dict[str, str]]:
         """Every setting of each topic, defaults of the broker included, or only its own."""
         return self._configs(ResourceType.TOPIC, "topic", names, only_own=only_own)
 
+    @_question
     def broker_configs(self, brokers: Iterable[int]) -> dict[int, dict[str, str]]:
         """Every setting of each broker that is not secret, by its id."""
         # The client takes one broker a call.
@@ -151,7 +193,7 @@ class Admin:
         resources = [ConfigResource(kind, name) for name in names]
         if not resources:
             return {}
-        futures = self._asked(lambda: self._client.describe_configs(resources, request_timeout=TIMEOUT_S))
+        futures = self._asked(lambda: self._client.describe_configs(resources, request_timeout=self._timeout_s))
         return {
             resource.name: {
                 entry.name: str(entry.value)
@@ -191,6 +233,7 @@ class Admin:
             for name in names
         )
 
+    @_question
     def offsets(
         self, partitions: list[TopicPartition], spec: OffsetSpec, *, committed: bool = False
     ) -> dict[tuple[str, int], int]:
@@ -202,12 +245,12 @@ class Admin:
 
         def ask() -> dict[tuple[str, int], int] | None:
             futures = self._asked(
-                lambda: self._client.list_offsets(wanted, isolation_level=level, request_timeout=TIMEOUT_S)
+                lambda: self._client.list_offsets(wanted, isolation_level=level, request_timeout=self._timeout_s)
             )
             found: dict[tuple[str, int], int] = {}
             for p, future in futures.items():
                 try:
-                    found[p.topic, p.partition] = future.result(timeout=2 * TIMEOUT_S).offset
+                    found[p.topic, p.partition] = future.result(timeout=2 * self._timeout_s).offset
                 except (KafkaException, TimeoutError) as error:
                     # A new topic's leaders, and those that move, need a moment to know that they lead.
                     if isinstance(error, KafkaException) and error.args[0].code() in _LEADER_MOVES:
@@ -226,7 +269,7 @@ class Admin:
 
     def _result(self, future: Future[T], failure: str) -> T:
         try:
-            return future.result(timeout=2 * TIMEOUT_S)
+            return future.result(timeout=2 * self._timeout_s)
         except (KafkaException, TimeoutError) as error:
             raise self._error(failure, error) from error
 

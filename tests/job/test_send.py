@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -417,6 +418,38 @@ def test_no_broker_from_the_beginning(alone: Running, tmp_path: Path) -> None:
     assert hint is not None, said
     assert send(alone.pipeline, Options(tmp_path / hint[1], id="y")).records == 10
     check_each_once(alone.pipeline, lines)
+
+
+def test_a_broker_that_comes_back_is_asked_again(alone: Running) -> None:
+    """After one outage in three its controller counts it as lost for some milliseconds."""
+    log = alone.stack.directory / "logs" / "kafka-1.log"
+    lost = log.read_text().count("Fencing broker 1")
+    for _ in range(4):
+        assert _asked_through_an_outage(alone) == {1}
+        if log.read_text().count("Fencing broker 1") > lost:
+            break
+
+
+def _asked_through_an_outage(run: Running) -> set[int]:
+    """How many brokers there are, as one client after another hears it until a second after the outage."""
+    back = threading.Event()
+
+    def brokers() -> set[int]:
+        found: set[int] = set()
+        end = None
+        while end is None or time.monotonic() < end:
+            found.add(len(topics.Admin(run.pipeline.kafka).metadata().brokers))
+            if end is None and back.is_set():
+                end = time.monotonic() + 1
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        with standing_still(run.stack):
+            # Longer than the broker's session, which `surecount up` sets to 6 s.
+            time.sleep(7)
+            answers = [pool.submit(brokers) for _ in range(8)]
+        back.set()
+        return set().union(*(answer.result(PATIENCE_S) for answer in answers))
 
 
 def test_a_second_signal_does_not_wait(alone: Running, tmp_path: Path) -> None:
