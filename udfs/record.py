@@ -128,8 +128,12 @@ class _HugeNumber:
     """A number of more digits than anything here can use."""
 
 
-def _whole(text: str) -> int | _HugeNumber:
-    return int(text) if len(text) <= 4000 else _HugeNumber()
+class _HugeInteger(_HugeNumber):
+    """One without a fraction or an exponent."""
+
+
+def _whole(text: str) -> int | _HugeInteger:
+    return int(text) if len(text) <= 4000 else _HugeInteger()
 
 
 def _exact(text: str) -> Decimal | _HugeNumber:
@@ -240,7 +244,7 @@ def _string(value: Any, field: Field) -> str:
 
 
 def _integer(value: Any, field: Field) -> int:
-    if isinstance(value, _HugeNumber):
+    if isinstance(value, _HugeInteger):
         _too_large(field)
     if isinstance(value, bool) or not isinstance(value, int):
         _mistyped(field.path, "an integer", value)

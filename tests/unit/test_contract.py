@@ -73,6 +73,9 @@ CUTS = st.lists(
 @example(raw('"ada"', '"\\ud800", "customer": "ada"'), [])
 @example(raw('"ada"', '"ada", "x": ["\\ud800"], "x": 1'), [])
 @example(b'{"x":' + b"[" * 300, [])
+@example(raw('"amount": ', '"amount": 1e9999999999999999999'), [])
+@example(raw('"amount": ', '"amount": 0.' + 4000 * "0"), [])
+@example(raw('"amount": ', '"amount": 1' + 4000 * "0"), [])
 def test_mutated_records(value: bytes, cuts: list[tuple[int, int, bytes]]) -> None:
     for at, length, new in cuts:
         value = value[:at] + new + value[at + length :]
