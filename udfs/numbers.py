@@ -80,21 +80,17 @@ def unscaled(value: Decimal, scale: int) -> int | None:
     """The integer ``value * 10**scale``, or None where decimals would be lost. ``value`` is finite."""
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
-    number: int = int("".join(map(str, digits)))
-    shift = exponent + scale
-    if number == 0:
+    text = "".join(map(str, digits))
+    significant = text.rstrip("0")
+    if not significant:
         return 0
+    shift = exponent + len(text) - len(significant) + scale
     if shift < 0:
-        if -shift > len(digits):
-            return None
-        number, rest = divmod(number, 10**-shift)
-        if rest:
-            return None
-    elif shift + len(digits) > 64:
+        return None
+    if shift + len(significant) > 64:
         # Beyond 38 digits in any case; do not build a number of a million digits to find out.
         return 10**64
-    else:
-        number *= 10**shift
+    number: int = int(significant) * 10**shift
     return -number if sign else number
 
 

@@ -138,9 +138,9 @@ def _whole(text: str) -> int | _HugeInteger:
 
 def _exact(text: str) -> Decimal | _HugeNumber:
     try:
-        return Decimal(text) if len(text) <= 4000 else _HugeNumber()
+        return Decimal(text)
     except InvalidOperation:  # an exponent beyond what Decimal holds
-        return _HugeNumber()
+        return _HugeNumber() if re.match(r"[^eE]*[1-9]", text) else Decimal(0)
 
 
 def _depth_exceeds(text: str, limit: int) -> bool:

@@ -76,6 +76,11 @@ CUTS = st.lists(
 @example(raw('"amount": ', '"amount": 1e9999999999999999999'), [])
 @example(raw('"amount": ', '"amount": 0.' + 4000 * "0"), [])
 @example(raw('"amount": ', '"amount": 1' + 4000 * "0"), [])
+@example(raw('"tax": 1.25', '"tax": 0e9999999999999999999'), [])
+@example(raw('"tax": 1.25', '"tax": 1.25' + 5000 * "0"), [])
+@example(raw('"tax": 1.25', f'"tax": "{5000 * "0"}1.25"'), [])
+@example(raw('"weight": 0.5', '"weight": -0E-9999999999999999999'), [])
+@example(raw('"weight": 0.5', '"weight": 0.5' + 5000 * "0"), [])
 def test_mutated_records(value: bytes, cuts: list[tuple[int, int, bytes]]) -> None:
     for at, length, new in cuts:
         value = value[:at] + new + value[at + length :]
