@@ -41,6 +41,7 @@ log.addHandler(logging.NullHandler())
 
 # A broker that restarts is back, or its leaders have moved, within this; a wrong address never is.
 TIMEOUT_S = 8.0
+# Of the first try of what is tried twice.
 _FIRST_TIMEOUT_S = 2.0
 _LEADER_MOVES = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -58,7 +59,7 @@ class NoBrokerError(SurecountError):
     """No broker of a cluster is there to work with."""
 
 
-def _question(method: Callable[Concatenate[Admin, P], T]) -> Callable[Concatenate[Admin, P], T]:
+def _retried(method: Callable[Concatenate[Admin, P], T]) -> Callable[Concatenate[Admin, P], T]:
     """If no broker answers, a new client asks once more, with more patience.
 
     In the moment after an outage a cluster may count no brokers, and a client that hears it has none left to ask.
@@ -135,7 +136,7 @@ class Admin:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._reasons.append(error.str())
 
-    @_question
+    @_retried
     def metadata(self) -> Any:
         """Brokers and topics of the cluster, as soon as it has a controller; before, it counts no brokers."""
 
@@ -154,7 +155,7 @@ class Admin:
                 "see the logs of its controllers: most of them must be up, and in reach of the brokers",
             ) from error
 
-    @_question
+    @_retried
     def ids(self, names: Iterable[str]) -> dict[str, str]:
         """What tells each topic from another one of its name that was there before, or comes after it, by name; of
         those of which the brokers know it."""
@@ -167,7 +168,7 @@ class Admin:
             name: str(i) for name, i in ids.items() if i.get_most_significant_bits() or i.get_least_significant_bits()
         }
 
-    @_question
+    @_retried
     def groups(self) -> list[str]:
         """The consumer groups of the cluster, sorted."""
         listing = self._asked(lambda: self._client.list_consumer_groups(request_timeout=self._timeout_s))
@@ -176,12 +177,12 @@ class Admin:
             raise self._error(failure, found.errors[0])
         return sorted(group.group_id for group in found.valid)
 
-    @_question
+    @_retried
     def configs(self, names: Iterable[str], *, only_own: bool = False) -> dict[str, dict[str, str]]:
         """Every setting of each topic, defaults of the broker included, or only its own."""
         return self._configs(ResourceType.TOPIC, "topic", names, only_own=only_own)
 
-    @_question
+    @_retried
     def broker_configs(self, brokers: Iterable[int]) -> dict[int, dict[str, str]]:
         """Every setting of each broker that is not secret, by its id."""
         # The client takes one broker a call.
@@ -233,7 +234,7 @@ class Admin:
             for name in names
         )
 
-    @_question
+    @_retried
     def offsets(
         self, partitions: list[TopicPartition], spec: OffsetSpec, *, committed: bool = False
     ) -> dict[tuple[str, int], int]:
