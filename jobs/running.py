@@ -50,9 +50,6 @@ def run(
     environment = StreamExecutionEnvironment.get_execution_environment(all_settings)
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
-    # Flink cuts generated code of more than 4,000 characters into methods that share fields: on the way of
-    # every record, the watermark's would be. Set here, since its generator reads no other configuration.
-    table_environment.get_config().set("table.generated-code.max-length", "32000")
     build(table_environment, pipeline, arguments)
     _pin(environment, uids, arguments.generation)
     _ship_no_jars(environment)
@@ -127,6 +124,8 @@ def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: 
         "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * pipeline.performance.batch_records),
         "python.fn-execution.bundle.time": str(batch_times * pipeline.performance.batch_time),
         "table.exec.uid.generation": "ALWAYS",
+        # Flink cuts longer methods, by default those of more than 4,000 characters, into ones that share fields.
+        "table.generated-code.max-length": "32000",
         "table.local-time-zone": "UTC",
         **settings,
     }
