@@ -126,13 +126,14 @@ def told(when: str, ran: Run) -> Run:
 
 def table(runs: Sequence[Run], abouts: Mapping[str, About]) -> str:
     """By case and program, in Markdown: medians at its largest size; slopes between its two sizes, which leave start-up
-    out; and ratios to surecount of the same size."""
+    out; and ratios to surecount of the same size. Events a second are those of the time until all results are written:
+    the time until they are readable comes in steps, of a checkpoint each."""
     rows: dict[tuple[str, str], dict[int, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for one in runs:
         rows[one.case, one.peer][one.count].append(one)
     head = (
-        "case", "program", "guarantee", "events", "elapsed s", "× surecount", "events/s", "CPU s per 1,000,000",
-        "peak MB", "answers",
+        "case", "program", "guarantee", "events", "elapsed s", "× surecount", "written s", "events/s",
+        "CPU s per 1,000,000", "peak MB", "answers",
     )  # fmt: skip
     lines = [row(head), row(["---"] * len(head))]
     for (case, peer), by_size in rows.items():
@@ -144,18 +145,20 @@ def table(runs: Sequence[Run], abouts: Mapping[str, About]) -> str:
             ]
         )
         if not right:
-            lines.append(row([case, peer, abouts[peer].guarantee, *["–"] * 6, answers]))
+            lines.append(row([case, peer, abouts[peer].guarantee, *["–"] * 7, answers]))
             continue
         first, last = right[0], right[-1]
         elapsed = {size: median(one.elapsed_s or 0.0 for one in by_size[size]) for size in right}
+        written = {size: median(one.written_s or 0.0 for one in by_size[size]) for size in right}
         cpu = {size: median(one.cpu_s for one in by_size[size]) for size in right}
         ours = [one.elapsed_s or 0.0 for one in rows.get((case, "surecount"), {}).get(last, [])]
         figures = [
             f"{last:,}",
             f"{elapsed[last]:.1f}",
             f"{elapsed[last] / median(ours):.2f}" if ours else "–",
+            f"{written[last]:.1f}",
             # Sizes so small that the smaller one took longer say nothing of a rate.
-            f"{(last - first) / (elapsed[last] - elapsed[first]):,.0f}" if elapsed[last] > elapsed[first] else "–",
+            f"{(last - first) / (written[last] - written[first]):,.0f}" if written[last] > written[first] else "–",
             f"{(cpu[last] - cpu[first]) / (last - first) * 1e6:.1f}" if last > first else "–",
             f"{max(one.peak_bytes for one in by_size[last]) / 1e6:,.0f}",
         ]

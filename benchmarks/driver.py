@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -56,20 +56,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: whole elapsed seconds from the start to the last result readable, CPU seconds and peak memory of all its
-    processes. ``wrong`` says what is wrong with its results, and it has no times then."""
+    """One run: seconds from the start to the last result readable (``elapsed_s``), and to it being written, which a
+    transaction may hide until a checkpoint; CPU seconds and peak memory of all its processes. ``wrong`` says what is
+    wrong with its results, and it has no times then."""
 
     case: str
     peer: str
     count: int
     elapsed_s: float | None
+    written_s: float | None
     cpu_s: float
     peak_bytes: int
     wrong: str
 
     def line(self) -> str:
         """It, for people."""
-        took = self.wrong if self.elapsed_s is None else f"{self.elapsed_s:.1f} s"
+        took = self.wrong if self.elapsed_s is None else f"{self.elapsed_s:.1f} s, written after {self.written_s:.1f} s"
         return (
             f"{self.case} {self.peer} {self.count:,}: {took}; {self.cpu_s:.1f} CPU s, {self.peak_bytes / 1e6:,.0f} MB"
         )
@@ -101,7 +103,7 @@ class Driver:
             with err.status(f"{self._case.name}: {name}, {count:,} events"):
                 return self._measured(name, peer, work, Results(events, start_ms), count)
         except SurecountError as error:
-            return Run(self._case.name, name, count, None, 0.0, 0, error.message.splitlines()[0])
+            return Run(self._case.name, name, count, None, None, 0.0, 0, error.message.splitlines()[0])
         finally:
             there = topics.Admin(self._kafka).metadata().topics
             self._on.delete([results, *(topic for topic in peer.leftovers(work) if topic in there)])
@@ -120,18 +122,23 @@ class Driver:
     def _measured(self, name: str, peer: Peer, work: Work, results: Results, count: int) -> Run:
         began = time.monotonic()
         with _started(peer, work) as running, Usage(running.processes) as usage:
-            elapsed_s, wrong = self._watch(peer, running, work, results, began)
-        seconds = None if wrong else elapsed_s
-        return Run(self._case.name, name, count, seconds, usage.cpu_s, usage.peak_bytes, wrong)
+            readable_s, written_s, wrong = self._watch(peer, running, work, results, began)
+        if wrong:
+            return Run(self._case.name, name, count, None, None, usage.cpu_s, usage.peak_bytes, wrong)
+        return Run(self._case.name, name, count, readable_s, written_s, usage.cpu_s, usage.peak_bytes, wrong)
 
-    def _watch(self, peer: Peer, running: Running, work: Work, results: Results, began: float) -> tuple[float, str]:
-        """Wait until all results are there; the seconds until the last of them was readable, and what is wrong.
+    def _watch(
+        self, peer: Peer, running: Running, work: Work, results: Results, began: float
+    ) -> tuple[float, float, str]:
+        """Wait until all results are there; the seconds until the last of them was readable, and until it was written,
+        and what is wrong.
 
         While it runs only offsets are asked for: reading results would take the cores that it runs on.
         """
         places = [TopicPartition(work.results, partition) for partition in range(PARTITIONS)]
         admin = topics.Admin(self._kafka)
-        seen: list[tuple[float, dict[Place, int]]] = []
+        readable: list[tuple[float, dict[Place, int]]] = []
+        written: list[tuple[float, dict[Place, int]]] = []
         needed: dict[Place, int] = {}
         read: dict[Place, int] = dict.fromkeys(((work.results, p) for p in range(PARTITIONS)), 0)
         checked = changed = began
@@ -139,9 +146,10 @@ class Driver:
         while True:
             now = time.monotonic()
             stable = admin.offsets(places, OffsetSpec.latest(), committed=True)  # type: ignore[no-untyped-call]
-            if not seen or seen[-1][1] != stable:
-                seen.append((now, stable))
+            if not readable or readable[-1][1] != stable:
+                readable.append((now, stable))
                 changed = now
+            written.append((now, admin.offsets(places, OffsetSpec.latest())))  # type: ignore[no-untyped-call]
             late = now - began > self.limit_s
             enough = sum(stable.values()) - sum(read.values()) >= results.missing and now - changed > quiet_s
             if late or enough:
@@ -154,9 +162,8 @@ class Driver:
             time.sleep(_POLL_S)
         wrong = results.wrong()
         if results.missing:
-            return 0.0, f"{wrong} after {self.limit_s:g} s"
-        at = next(at for at, stable in seen if all(stable[place] > offset for place, offset in needed.items()))
-        return at - began, wrong
+            return 0.0, 0.0, f"{wrong} after {self.limit_s:g} s"
+        return _first(readable, needed) - began, _first(written, needed) - began, wrong
 
     def _read(
         self,
@@ -177,6 +184,11 @@ class Driver:
                         if results.missing < missing:
                             needed[found.place] = message.offset() or 0
         read.update(stable)
+
+
+def _first(seen: Iterable[tuple[float, Mapping[Place, int]]], needed: Mapping[Place, int]) -> float:
+    """When the ends of partitions were behind all ``needed`` offsets for the first time."""
+    return next(at for at, ends in seen if all(ends[place] > offset for place, offset in needed.items()))
 
 
 @contextmanager
