@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -137,19 +137,17 @@ class Driver:
         """
         places = [TopicPartition(work.results, partition) for partition in range(PARTITIONS)]
         admin = topics.Admin(self._kafka)
-        readable: list[tuple[float, dict[Place, int]]] = []
-        written: list[tuple[float, dict[Place, int]]] = []
-        needed: dict[Place, int] = {}
+        seen: list[tuple[float, dict[Place, int]]] = []
+        needed: dict[Place, tuple[int, int]] = {}
         read: dict[Place, int] = dict.fromkeys(((work.results, p) for p in range(PARTITIONS)), 0)
         checked = changed = began
         quiet_s = work.checkpoint_ms / 1000 + 1
         while True:
             now = time.monotonic()
             stable = admin.offsets(places, OffsetSpec.latest(), committed=True)  # type: ignore[no-untyped-call]
-            if not readable or readable[-1][1] != stable:
-                readable.append((now, stable))
+            if not seen or seen[-1][1] != stable:
+                seen.append((now, stable))
                 changed = now
-            written.append((now, admin.offsets(places, OffsetSpec.latest())))  # type: ignore[no-untyped-call]
             late = now - began > self.limit_s
             enough = sum(stable.values()) - sum(read.values()) >= results.missing and now - changed > quiet_s
             if late or enough:
@@ -163,7 +161,9 @@ class Driver:
         wrong = results.wrong()
         if results.missing:
             return 0.0, 0.0, f"{wrong} after {self.limit_s:g} s"
-        return _first(readable, needed) - began, _first(written, needed) - began, wrong
+        at = next(at for at, stable in seen if all(stable[place] > offset for place, (offset, _) in needed.items()))
+        written_s = max(written_ms for _, written_ms in needed.values()) / 1000 - (time.time() - time.monotonic())
+        return at - began, written_s - began, wrong
 
     def _read(
         self,
@@ -171,9 +171,10 @@ class Driver:
         read: dict[Place, int],
         stable: Mapping[Place, int],
         results: Results,
-        needed: dict[Place, int],
+        needed: dict[Place, tuple[int, int]],
     ) -> None:
-        """Read results from where the last time ended; ``needed`` are the offsets of the last that were missing."""
+        """Read results from where the last time ended; ``needed`` are the offsets of the last that were missing, and
+        when the broker wrote them, in ms since 1970."""
         ranges = {place: (first, stable[place]) for place, first in read.items() if stable[place] > first}
         with TopicReader(self._kafka, ranges, spread_ms=1 << 60, timeout_s=60) as reader:
             while not reader.done:
@@ -182,13 +183,8 @@ class Driver:
                         missing = results.missing
                         results.add(*peer.parse(message.value() or b""))
                         if results.missing < missing:
-                            needed[found.place] = message.offset() or 0
+                            needed[found.place] = message.offset() or 0, message.timestamp()[1]
         read.update(stable)
-
-
-def _first(seen: Iterable[tuple[float, Mapping[Place, int]]], needed: Mapping[Place, int]) -> float:
-    """When the ends of partitions were behind all ``needed`` offsets for the first time."""
-    return next(at for at, ends in seen if all(ends[place] > offset for place, offset in needed.items()))
 
 
 @contextmanager
