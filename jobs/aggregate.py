@@ -27,12 +27,17 @@ from udfs.spec import Inlet
 
 JOB = "aggregate"
 _UIDS = {"source": "1_kafka", "rejects": "10_sink", "results": "15_sink", "corrections": "19_sink"}
+_KEYED_SETTINGS = {"python.fn-execution.bundle.time": "100"}
+"""Decoding fills its batches within ``performance.batch_time``; what it answers has not to wait as long again.
+
+Flink looks at intervals of this time whether a bundle has lasted it, so one may last twice as long.
+"""
 _SAID = ("topic", "partition", "offset", "reason", "timestamp", "detail")
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _UIDS)
+    run(JOB, __doc__, build, _UIDS, keyed_settings=_KEYED_SETTINGS)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:

@@ -35,13 +35,14 @@ def run(
     settings: Mapping[str, str] = MappingProxyType({}),
     *,
     batch_times: int = 1,
+    keyed_settings: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Read the command line, ``build(table_environment, pipeline, arguments)``, and hand the job to Flink.
 
     ``uids`` are those of ``source`` and of each sink by its table's name. The table layer's own are numbers in the
     order of its plan, so that a query with a step more would leave the state of all sinks behind it to nobody.
     ``settings`` are Flink's, where a job needs others than the rest; a bundle lasts ``batch_times`` times
-    ``performance.batch_time``.
+    ``performance.batch_time``. ``keyed_settings`` are for the operators behind ``by_bucket``, in place of those.
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
@@ -52,6 +53,8 @@ def run(
     table_environment = StreamTableEnvironment.create(environment)
     build(table_environment, pipeline, arguments)
     _pin(environment, uids, arguments.generation)
+    # The table layer has copied its settings; operators of the DataStream API take theirs when the job is handed over.
+    _set(environment, keyed_settings)
     _ship_no_jars(environment)
     environment.execute(arguments.name or f"{pipeline.name}.{job}")
 
@@ -94,8 +97,14 @@ def _ship_no_jars(environment: StreamExecutionEnvironment) -> None:
     """
     lib = os.environ.get("FLINK_LIB_DIR")
     if lib is not None and [*Path(lib).glob("flink-python-*.jar")]:
-        settings = get_j_env_configuration(environment._j_stream_execution_environment)
-        settings.setString("pipeline.jars", "")
+        _set(environment, {"pipeline.jars": ""})
+
+
+def _set(environment: StreamExecutionEnvironment, settings: Mapping[str, str]) -> None:
+    """Change Flink's settings of a job that is planned."""
+    of_job = get_j_env_configuration(environment._j_stream_execution_environment)
+    for name, value in settings.items():
+        of_job.setString(name, value)
 
 
 def with_watermarks(t: StreamTableEnvironment, stream: DataStream) -> Table:
