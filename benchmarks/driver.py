@@ -56,9 +56,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: seconds from the start to the last result readable (``elapsed_s``), and to it being written, which a
-    transaction may hide until a checkpoint; CPU seconds and peak memory of all its processes. ``wrong`` says what is
-    wrong with its results, and it has no times then."""
+    """One run: seconds from the start to the last result readable (``elapsed_s``), and to it being written by the
+    broker's timestamps (``written_s``), which a transaction may hide until a checkpoint; CPU seconds and peak memory of
+    all its processes. ``wrong`` says what is wrong with its results, and it has no times then."""
 
     case: str
     peer: str
@@ -162,8 +162,8 @@ class Driver:
         if results.missing:
             return 0.0, 0.0, f"{wrong} after {self.limit_s:g} s"
         at = next(at for at, stable in seen if all(stable[place] > offset for place, (offset, _) in needed.items()))
-        written_s = max(written_ms for _, written_ms in needed.values()) / 1000 - (time.time() - time.monotonic())
-        return at - began, written_s - began, wrong
+        written_ago_s = time.time() - max(written_ms for _, written_ms in needed.values()) / 1000
+        return at - began, time.monotonic() - written_ago_s - began, wrong
 
     def _read(
         self,
