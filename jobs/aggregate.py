@@ -49,7 +49,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))
 
     inlets = tuple(Inlet("", topic) for topic in pipeline.aggregated_topics)
-    decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), inlets)
+    decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), pipeline.aggregated_topics)
     merged = _windows(t, pipeline)
     t.create_temporary_view("merged", t.from_data_stream(merged))
 

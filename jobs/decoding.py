@@ -1,4 +1,4 @@
-"""Decoding, which both jobs have in common: from the source table to one row for each batch, and the rejects."""
+"""Decoding, which both jobs have in common: from packs of records to one row for each batch, and the rejects."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
 
 from jobs import tables
-from jobs.inlets import arrived_with
 from jobs.operators import DECODED, REJECTED_PARTS
 from jobs.running import with_watermarks
-from udfs.spec import Inlet
+from udfs.packs import HEADER_BYTES_HEADER, HEADER_LENGTHS_HEADER, KEYS_HEADER
 
 
-def decode(t: StreamTableEnvironment, function: ScalarFunction, inlets: Sequence[Inlet]) -> None:
-    """Make the view ``decoded``: one row for what each batch sends on, and one for each rejected record."""
+def decode(t: StreamTableEnvironment, function: ScalarFunction, topics: Sequence[str]) -> None:
+    """Make the view ``decoded``: one row for what each batch sends on, with those that each pack has rejected."""
     t.create_temporary_function("decode_batch", udf(function, result_type=DECODED, func_type="pandas"))
-    says_more, *origin = arrived_with(inlets)
-    # As two arrays: of the second batch on, the maps that Flink writes cannot be read by Arrow.
-    headers = [f"CASE WHEN {says_more} THEN {part}(headers) END" for part in ("MAP_KEYS", "MAP_VALUES")]
-    arguments = ["v", "k", *headers, *origin, "kafka_time"]
-    # Nothing stands beside the function: it would be copied for every record that waits for Python.
+    parts = [f"headers[{tables.quote(name)}]" for name in (KEYS_HEADER, HEADER_LENGTHS_HEADER, HEADER_BYTES_HEADER)]
+    arguments = ["k", "v", *parts, _number_of(topics), "`partition`"]
+    # Nothing stands beside the function: it would be copied for every pack that waits for Python.
     t.create_temporary_view(
         "with_decoded", t.sql_query(f"SELECT decode_batch({', '.join(arguments)}) AS d FROM source")
     )
     # As a DataStream once: two queries on the view would read Kafka and decode twice.
     decoded = t.to_data_stream(
         t.sql_query("""
-        SELECT d.k AS k, d.v AS v, d.headers AS headers, CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time,
-               d.pieces AS pieces, d.rejected AS rejected
+        SELECT CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time, d.pieces AS pieces, d.rejected AS rejected
         FROM with_decoded
         WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
     )
     t.create_temporary_view("decoded", with_watermarks(t, decoded))
+
+
+def _number_of(topics: Sequence[str]) -> str:
+    """SQL of the number of a pack's topic; a constant where there is one."""
+    whens = [f"WHEN {tables.quote(topic)} THEN {number}" for number, topic in enumerate(topics)]
+    return f"CASE topic {' '.join(whens)} END" if len(topics) > 1 else "0"
 
 
 def by_bucket(t: StreamTableEnvironment) -> KeyedStream:
@@ -57,6 +59,16 @@ def by_bucket(t: StreamTableEnvironment) -> KeyedStream:
 def rejects(job: str, said: Sequence[str]) -> str:
     """The query for the topic of rejects of what could not be decoded; ``said`` names what headers say of each."""
     headers = tables.reject_headers(
-        job, **{name: f"SPLIT_INDEX(rejected, CHR(9), {REJECTED_PARTS.index(name)})" for name in said}
+        job, **{name: f"SPLIT_INDEX(said, CHR(9), {REJECTED_PARTS.index(name)})" for name in said}
     )
-    return f"SELECT k, v, {tables.headers_and(headers)} FROM decoded WHERE rejected IS NOT NULL"
+    return f"""
+        SELECT parts[1], parts[2], {tables.headers_and(headers)}
+        FROM (
+            SELECT said, parts, CASE WHEN CARDINALITY(parts) > 2 THEN {_OWN_HEADERS} END AS headers
+            FROM decoded CROSS JOIN UNNEST(rejected) AS each_rejected (said, parts)
+        )"""
+
+
+_OWN_HEADERS = """MAP_FROM_ARRAYS(
+    CAST(ARRAY_SLICE(parts, 3, 2 + (CARDINALITY(parts) - 2) / 2) AS ARRAY<STRING>),
+    ARRAY_SLICE(parts, 3 + (CARDINALITY(parts) - 2) / 2, CARDINALITY(parts)))"""

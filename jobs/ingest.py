@@ -27,6 +27,7 @@ from jobs.running import reading, run
 from surecount import __version__
 from surecount.config import Pipeline
 from udfs import reasons
+from udfs.records import sources
 
 JOB = "ingest"
 _UIDS = {"source": "1_kafka", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
@@ -54,7 +55,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
         metadata = ["headers", "kafka_time"]
         t.execute_sql(tables.sink(pipeline, JOB, kind, topic, key_value_type="BYTES", metadata=metadata))
 
-    decode(t, DecodeAndIdentify(pipeline.spec(), pipeline.inlets), pipeline.inlets)
+    decode(t, DecodeAndIdentify(pipeline.spec(), pipeline.inlets), sources(pipeline.inlets))
     t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline)))
 
     outputs = t.create_statement_set()

@@ -19,7 +19,8 @@ from jobs.crossing import internal_rows, prepare_worker
 from udfs import combine, records, results
 from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
-from udfs.records import Arrived, Records
+from udfs.packs import Int64s, unpack
+from udfs.records import Arrived, Records, arrive
 from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
 
@@ -34,15 +35,13 @@ _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 _DECODED = pa.struct(
     [
         ("pieces", pa.map_(pa.int32(), pa.binary())),
-        ("rejected", pa.string()),
-        ("k", pa.binary()),
-        ("v", pa.binary()),
-        ("headers", pa.map_(pa.string(), pa.binary())),
+        ("rejected", pa.map_(pa.string(), pa.list_(pa.binary()))),
     ]
 )
-DECODED = "ROW<pieces MAP<INT, BYTES>, rejected STRING, k BYTES, v BYTES, headers MAP<STRING, BYTES>>"
+DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<STRING, ARRAY<BYTES>>>"
 REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
-"""What ``rejected`` says, apart by tabs."""
+"""What is said of a rejected record, apart by tabs; it leads to the record's key and value, the names of its headers,
+and their values."""
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
     ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
@@ -63,10 +62,10 @@ ADMITTED = Types.ROW_NAMED(
 
 
 class _Decode(ScalarFunction):
-    """One Arrow batch of records in, as many rows out.
+    """One Arrow batch of packs of records in, as many rows out.
 
-    A rejected record has in its own row why, where it comes from, and its original bytes; the first row carries all
-    that the batch sends on; the others are null.
+    The first row carries all that the batch sends on, each row the records of its pack that are rejected: why, where
+    they come from, and their original bytes. A row that has nothing to say is null.
     """
 
     wakes = False
@@ -84,51 +83,34 @@ class _Decode(ScalarFunction):
 
     def eval(
         self,
+        index: pa.Array,
         values: pa.Array,
         keys: pa.Array,
-        header_names: pa.ListArray,
-        header_values: pa.ListArray,
-        inlet: pa.Array | int,
+        header_lengths: pa.Array,
+        header_bytes: pa.Array,
+        source: pa.Array | int,
         partition: pa.Array,
-        offset: pa.Array,
-        kafka_time: pa.Array,
     ) -> pa.Array:
-        arrived = Arrived(
-            values,
-            keys,
-            # Null is as good as empty.
-            pa.MapArray.from_arrays(header_names.offsets, header_names.values, header_values.values),
-            # PyFlink hands on a constant, which it is where there is one inlet, as itself.
-            np.zeros(len(values), np.int64) if isinstance(inlet, int) else inlet.to_numpy(),
-            partition.to_numpy(),
-            offset.to_numpy(),
-            kafka_time.cast(pa.timestamp("ms")).view(pa.int64()).to_numpy(),
-        )
-        columns, rejected = self._decode(Batch(values, arrived.kafka_ms))
+        found = unpack(index, values, keys, header_lengths, header_bytes)
+        # PyFlink hands on a constant, which it is where there is one topic, as itself.
+        sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
+        partitions = partition.to_numpy().astype(np.int64)
+        arrived = arrive(found, sources[found.pack], partitions[found.pack], self._inlets)
+        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms))
         pieces = dict.fromkeys(self._sleeping, b"") | dict(self._pieces(columns, arrived))
         self._sleeping = range(0)
-        sent = {0: list(pieces.items())} if pieces else {}
-        rows = [r.row for r in rejected]
-        parts: dict[str, Mapping[int, Any]] = {
-            "pieces": sent,
-            "rejected": {r.row: self._said(r, arrived) for r in rejected},
-            "k": {row: keys[row].as_py() for row in rows},
-            "v": {row: values[row].as_py() for row in rows},
-            "headers": arrived.own_headers(np.array(rows, np.int64), self._inlets),
+        parts: dict[str, dict[int, list[Any]]] = {
+            "pieces": {0: [*pieces.items()]} if pieces else {},
+            "rejected": _rejected(rejected, arrived, found.pack),
         }
-        says_nothing = np.ones(len(values), bool)
-        says_nothing[[*sent, *rows]] = False
+        says_nothing = np.ones(len(index), bool)
+        says_nothing[[row for part in parts.values() for row in part]] = False
         return pa.StructArray.from_arrays(
-            [_sparse(len(values), parts[field.name], field.type) for field in _DECODED],
+            [_sparse(len(index), parts[field.name], field.type) for field in _DECODED],
             fields=list(_DECODED),
             # Flink copies a row's every field wherever it looks into one; not where the row is null.
             mask=pa.array(says_nothing),
         )
-
-    def _said(self, rejected: Rejected, arrived: Arrived) -> str:
-        origin = arrived.origin(rejected.row, self._inlets)
-        place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
-        return f"{rejected.reason}\t{arrived.kafka_ms[rejected.row]}\t{rejected.detail}\t{place}"
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
         """What is sent on, each bucket once; nothing of no rows."""
@@ -148,8 +130,23 @@ class DecodeAndIdentify(_Decode):
     """Sends on the accepted records of a batch, by bucket of their ids."""
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
-        found = records.by_bucket(arrived, columns, self._spec.event_id, self._inlets, self._spec.buckets)
+        found = records.by_bucket(arrived, columns, self._spec.event_id, self._spec.buckets)
         return ((bucket, of_bucket.encode()) for bucket, of_bucket in found)
+
+
+def _rejected(rejected: Iterable[Rejected], arrived: Arrived, pack: Int64s) -> dict[int, list[Any]]:
+    """By pack, what is said of each rejected record, and its bytes."""
+    found: dict[int, list[Any]] = {}
+    headers = arrived.own_headers(np.array([one.row for one in rejected], np.int64))
+    for one in rejected:
+        origin = arrived.origin(one.row)
+        place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
+        said = f"{one.reason}\t{arrived.kafka_ms[one.row]}\t{one.detail}\t{place}"
+        own = dict(headers.get(one.row, ()))
+        content = [arrived.keys[one.row].as_py(), arrived.values[one.row].as_py()]
+        content += [*(name.encode() for name in own), *own.values()]
+        found.setdefault(int(pack[one.row]), []).append((said, content))
+    return found
 
 
 def _spare_collector() -> None:

@@ -16,6 +16,7 @@ from pyflink.table import Schema, StreamTableEnvironment, Table
 from pyflink.util.java_utils import get_j_env_configuration
 
 from surecount.config import Pipeline, load
+from udfs import packs
 
 _WORKERS = "pyflink.fn_execution"
 """What of PyFlink runs in workers."""
@@ -123,14 +124,15 @@ def reading(arguments: argparse.Namespace) -> dict[str, bool]:
 
 def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: int) -> Configuration:
     """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
+    batch_packs = max(1, pipeline.performance.batch_records // packs.RECORDS)
     all_settings = {
         "execution.checkpointing.interval": f"{pipeline.checkpoint.interval} ms",
         "execution.checkpointing.timeout": f"{pipeline.checkpoint.timeout} ms",
         "pipeline.max-parallelism": str(pipeline.state.max_parallelism),
         "pipeline.object-reuse": "true",
         "python.execution-mode": "process",
-        "python.fn-execution.arrow.batch.size": str(pipeline.performance.batch_records),
-        "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * pipeline.performance.batch_records),
+        "python.fn-execution.arrow.batch.size": str(batch_packs),
+        "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * batch_packs),
         "python.fn-execution.bundle.time": str(batch_times * pipeline.performance.batch_time),
         "table.exec.uid.generation": "ALWAYS",
         # Flink cuts longer methods, by default those of more than 4,000 characters, into ones that share fields.

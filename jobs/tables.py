@@ -10,20 +10,14 @@ from collections.abc import Iterable
 
 from surecount import __version__
 from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
+from udfs import packs
 from udfs.records import RELAYED_HEADER
-
-WATERMARK_SAMPLING = 61
-"""While a partition catches up, one record in so many gives its event time to the watermark.
-
-A watermark that lags by some records is late, never wrong, and parsing each record's event time a second
-time is the dearest thing that the source would do. Prime, so that transactions of a fixed size cannot
-make a stride that always misses.
-"""
 
 WATERMARK_HEADER = "surecount.watermark"
 """On clean records: the ingest job's watermark, in ms since 1970."""
 
-_CAUGHT_UP = "INTERVAL '2' SECOND"
+_INTERCEPTOR = "surecount.PackingInterceptor"
+"""From the jar that jars/pom.xml builds."""
 
 
 def quote(text: str) -> str:
@@ -49,20 +43,30 @@ def _kafka(kafka: Kafka) -> dict[str, str]:
 
 
 def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool, from_group: bool = False) -> str:
-    """CREATE TABLE ``source``: keys and values as they stand, with their origin and a watermark.
+    """CREATE TABLE ``source``: packs of records (:mod:`udfs.packs`), and a watermark.
 
     Without state it begins with the earliest records, or ``from_group``, where its group has committed.
     """
+    topics = list(topics)
     event_time, behind = _event_time(pipeline, bounded=bounded), pipeline.source.out_of_orderness
     if pipeline.has_ingest and job == "aggregate":
-        event_time, behind = _ingest_watermark(pipeline), 0
+        event_time, behind = _ingest_watermark(), 0
     columns = [
         *_SOURCE_COLUMNS,
         f"event_time AS {event_time}",
         f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}",
     ]
     options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded, from_group=from_group)
-    if not bounded:
+    options |= {
+        "properties.interceptor.classes": _INTERCEPTOR,
+        "properties.surecount.pack.layout": packs.LAYOUT,
+        "properties.surecount.pack.records": str(packs.RECORDS),
+        # Clean records say where the watermark was when they were written, which is furthest in the last one.
+        "properties.surecount.pack.sample": "youngest" if event_time == "kafka_time" else "last",
+    }
+    if bounded:
+        options["properties.surecount.pack.bounded"] = ";".join(topics)
+    else:
         # Where the input ends, so does every wait; and Flink drops the last watermark of a source that is idle then.
         options["scan.watermark.idle-timeout"] = f"{pipeline.source.idle_after} ms"
     return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
@@ -135,8 +139,7 @@ def _event_time(pipeline: Pipeline, *, bounded: bool) -> str:
         return _not_waited_for(pipeline, "kafka_time", bounded=bounded)
     stated = _milliseconds(time)
     return f"""CASE
-        WHEN (MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - {_CAUGHT_UP})
-         AND {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
+        WHEN {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
         THEN {_not_waited_for(pipeline, stated, bounded=bounded)} END"""
 
 
@@ -158,22 +161,18 @@ def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> st
         ELSE {event_time} END"""
 
 
-def _ingest_watermark(pipeline: Pipeline) -> str:
+def _ingest_watermark() -> str:
     """How far the ingest job's watermark was when it wrote a record: what comes behind it is not earlier.
 
     Clean records come in the order of several raw partitions, so no watermark could be made of their
-    event times. They become readable at a checkpoint, so young ones are some intervals old.
+    event times.
     """
-    young = _interval(2 * pipeline.checkpoint.interval + 2_000)
-    watermark = f"TRY_CAST({header_text(WATERMARK_HEADER)} AS BIGINT)"
-    return f"""CASE
-        WHEN MOD(`offset`, {WATERMARK_SAMPLING}) = 0 OR kafka_time > NOW() - INTERVAL {young}
-        THEN TO_TIMESTAMP_LTZ({watermark}, 3) END"""
+    return f"TO_TIMESTAMP_LTZ(TRY_CAST({header_text(WATERMARK_HEADER)} AS BIGINT), 3)"
 
 
 def _milliseconds(time: EventTimeField) -> str:
     path = "$" + "".join(f"[''{part}'']" for part in time.field.split("."))
-    text = f"JSON_VALUE(CAST(v AS STRING), '{path}')"
+    text = f"JSON_VALUE({header_text(packs.SAMPLE_HEADER)}, '{path}')"
     match time.unit:
         case "rfc3339":
             # Whole seconds: a watermark a little behind is safe. The offset is ±hh:mm, or Z.

@@ -11,17 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from udfs.decode import Columns
 from udfs.id_log import Ids
 from udfs.ids import buckets_of, of_fields, of_origins
+from udfs.packs import Unpacked, edges
 from udfs.spec import Field, Inlet
+from udfs.tables import to_list
 
 ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
 REPLAYED_HEADER = "surecount.replayed"
 RELAYED_HEADER = "surecount.relayed"
 """On a relay's copy: the record's partition and offset on its pathway's cluster, when the copy was made, in s since
 1970, or 0, and the record's topic, apart by spaces. One header, as Flink copies a map of headers entry by entry."""
+_RELAYED = "^[0-9]{1,9} [0-9]{1,18} [0-9]{1,18} [a-zA-Z0-9._-]+$"
 
 Headers = dict[str, bytes]
 Int64s = npt.NDArray[np.int64]
@@ -53,44 +57,75 @@ class Origin:
     offset: int
 
 
+Places = tuple[tuple[str, str], ...]
+"""Pathways and topics, by the numbers that records have of them."""
+
+
 @dataclass(frozen=True)
 class Arrived:
-    """A batch as Kafka's source gives it, one entry a record; arrays of Arrow where there can be nulls.
+    """Records as they came, one entry each; arrays of Arrow where there can be nulls.
 
-    ``headers`` are empty where a record has only that of a relay, which says no more than the rest: ``inlet`` numbers
-    where it comes from, partition and offset are those there.
+    Place, partition and offset are those on their pathway's cluster. ``headers`` are the records' own, without what a
+    relay has added, and without those of value null: Flink's Kafka sink cannot write them.
     """
 
     values: pa.Array
     keys: pa.Array
     headers: pa.MapArray
-    inlet: Int64s
+    place: Int64s
     partition: Int64s
     offset: Int64s
     kafka_ms: Int64s
+    places: Places
 
-    def origin(self, row: int, inlets: Sequence[Inlet]) -> Origin:
+    def origin(self, row: int) -> Origin:
         """Where a record stands on its pathway's cluster."""
-        inlet = inlets[self.inlet[row]]
-        topic = inlet.topic or dict(self.headers[row].as_py())[RELAYED_HEADER].decode().split(" ", 3)[3]
-        return Origin(inlet.pathway, topic, int(self.partition[row]), int(self.offset[row]))
+        return Origin(*self.places[self.place[row]], int(self.partition[row]), int(self.offset[row]))
 
-    def own_headers(self, rows: Int64s, inlets: Sequence[Inlet]) -> dict[int, list[tuple[str, bytes]]]:
-        """Of these rows, those that have headers beside a relay's, without it.
-
-        Those of value null are left out: Flink's Kafka sink cannot write them.
-        """
+    def own_headers(self, rows: Int64s) -> dict[int, list[tuple[str, bytes]]]:
+        """Of these rows, those that have headers."""
         rows = rows[np.diff(self.headers.offsets.to_numpy())[rows] > 0]
         chosen = self.headers.take(pa.array(rows))
         # Not one by one: a value of Arrow's own for each record takes ten times as long.
-        names, values = (part.to_numpy(zero_copy_only=False).tolist() for part in (chosen.keys, chosen.items))
-        found = {}
-        for row, (first, last) in zip(rows.tolist(), pairwise(chosen.offsets.to_numpy().tolist()), strict=True):
-            dropped = RELAYED_HEADER if inlets[self.inlet[row]].relay is not None else None
-            given = zip(names[first:last], values[first:last], strict=True)
-            if own := [(name, value) for name, value in given if value is not None and name != dropped]:
-                found[row] = own
-        return found
+        given = [*zip(*(to_list(part) for part in (chosen.keys, chosen.items)), strict=True)]
+        bounds = pairwise(to_list(chosen.offsets))
+        return {row: given[first:last] for row, (first, last) in zip(rows.tolist(), bounds, strict=True)}
+
+
+def sources(inlets: Sequence[Inlet]) -> list[str]:
+    """The topics that are read; of a relay, that of its copies."""
+    return [*dict.fromkeys(inlet.relay or inlet.topic or "" for inlet in inlets)]
+
+
+def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[Inlet]) -> Arrived:
+    """Records with their origins; ``source`` numbers the topic of :func:`sources` that each came from.
+
+    A relay's copy that does not say where it is from counts as a record of the topic of copies.
+    """
+    pathways = {inlet.relay or inlet.topic: inlet.pathway for inlet in inlets}
+    places = [(pathways[topic], topic) for topic in sources(inlets)]
+    place, partition, offset = source.copy(), partition.copy(), found.offset.copy()
+    names, contents = found.headers.keys, found.headers.items
+    owner = np.repeat(np.arange(len(source)), np.diff(found.headers.offsets.to_numpy()))
+    is_own = contents.is_valid().to_numpy(zero_copy_only=False)
+    for relay in dict.fromkeys(inlet.relay for inlet in inlets if inlet.relay is not None):
+        is_origin = pc.equal(names, RELAYED_HEADER).to_numpy(zero_copy_only=False)
+        is_origin &= source[owner] == sources(inlets).index(relay)
+        is_own &= ~is_origin
+        # Null does not match.
+        is_origin[is_origin] = pc.match_substring_regex(contents.filter(pa.array(is_origin)), _RELAYED).fill_null(False)
+        rows = owner[is_origin]
+        parts = pc.split_pattern(contents.filter(pa.array(is_origin)).cast(pa.string()), " ").flatten()
+        stated = [parts.take(pa.array(np.arange(part, len(parts), 4))) for part in range(4)]
+        partition[rows], offset[rows] = (part.cast(pa.int64()).to_numpy() for part in stated[:2])
+        topics = stated[3].dictionary_encode()
+        place[rows] = topics.indices.to_numpy() + len(places)
+        places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
+    chosen = pa.array(is_own)
+    headers = pa.MapArray.from_arrays(
+        pa.array(edges(np.bincount(owner[is_own], minlength=len(source)))), names.filter(chosen), contents.filter(chosen)
+    )
+    return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(places))
 
 
 def _stated_origin(headers: Headers) -> Origin:
@@ -103,7 +138,7 @@ class Records:
     """Records of one bucket: a batch of ``_SCHEMA``, whose ``place`` numbers pathway and topic in ``places``."""
 
     batch: pa.RecordBatch
-    places: tuple[tuple[str, str], ...]
+    places: Places
 
     def encode(self) -> bytes:
         """As bytes that travel; they are not kept."""
@@ -154,19 +189,21 @@ class Records:
 
 
 def by_bucket(
-    arrived: Arrived, columns: Columns, event_id: Sequence[Field], inlets: Sequence[Inlet], buckets: int
+    arrived: Arrived, columns: Columns, event_id: Sequence[Field], buckets: int
 ) -> Iterator[tuple[int, Records]]:
     """The accepted records of a batch, apart by bucket of their ids, each bucket's in order of arrival."""
     if len(columns.rows) == 0:
         return
     in_order = np.argsort(columns.rows, kind="stable")
     rows = columns.rows[in_order]
-    place, partition, offset, headers, places = _places(arrived, rows, inlets)
+    place, partition, offset = arrived.place[rows], arrived.partition[rows], arrived.offset[rows]
+    own = arrived.own_headers(rows)
+    headers = [own.get(row) for row in rows.tolist()]
     if event_id:
         fields = [columns.fields[field.path].take(pa.array(in_order)) for field in event_id]
         identities = of_fields(fields)
     else:
-        identities = of_origins(_origins(headers, places, place, partition, offset))
+        identities = of_origins(_origins(headers, arrived.places, place, partition, offset))
     bucket = buckets_of(identities, buckets)
     order = np.argsort(bucket, kind="stable")
     whole = pa.RecordBatch.from_arrays(
@@ -184,9 +221,9 @@ def by_bucket(
         ],
         schema=_SCHEMA,
     ).take(pa.array(order))
-    edges = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
-    for first, last in pairwise(edges):
-        yield int(bucket[order[first]]), Records(whole.slice(first, last - first), places)
+    bounds = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
+    for first, last in pairwise(bounds):
+        yield int(bucket[order[first]]), Records(whole.slice(first, last - first), arrived.places)
 
 
 def _of(values: pa.Array, rows: Int64s) -> pa.Array:
@@ -194,24 +231,9 @@ def _of(values: pa.Array, rows: Int64s) -> pa.Array:
     return values if len(rows) == len(values) else values.take(pa.array(rows))
 
 
-def _places(
-    arrived: Arrived, rows: Int64s, inlets: Sequence[Inlet]
-) -> tuple[Int64s, Int64s, Int64s, list[list[tuple[str, bytes]] | None], tuple[tuple[str, str], ...]]:
-    """Place, partition and offset of each record's origin, its own headers, and what the places are."""
-    places = {(inlet.pathway, inlet.topic or ""): number for number, inlet in enumerate(inlets)}
-    place = arrived.inlet[rows].astype(np.int64)
-    nameless = np.array([inlet.topic is None for inlet in inlets])[place]
-    for at in np.flatnonzero(nameless).tolist():
-        origin = arrived.origin(int(rows[at]), inlets)
-        place[at] = places.setdefault((origin.pathway, origin.topic), len(places))
-    own = arrived.own_headers(rows, inlets)
-    headers = [own.get(row) for row in rows.tolist()]
-    return place, arrived.partition[rows], arrived.offset[rows], headers, tuple(places)
-
-
 def _origins(
     headers: Sequence[list[tuple[str, bytes]] | None],
-    places: Sequence[tuple[str, str]],
+    places: Places,
     place: Int64s,
     partition: Int64s,
     offset: Int64s,

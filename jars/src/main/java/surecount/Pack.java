@@ -1,0 +1,121 @@
+package surecount;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Optional;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Headers;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.RecordHeaders;
+
+/**
+ * Consecutive records of a partition as one record. The layout, which {@code udfs/packs.py} reads:
+ *
+ * <ul>
+ *   <li>Its key is an index: for each record offset and timestamp, 8 bytes each, length of key and of value, and number
+ *       of headers, 4 bytes each, all little-endian. A length of -1 is null.
+ *   <li>Its value is the records' values, one after the other.
+ *   <li>Headers hold the records' keys one after the other; for each of the records' headers the lengths of its name
+ *       and value; and those, name and value in turns. One that would be empty is left out.
+ *   <li>Of one of the records it has the timestamp, the headers, and the value as a header, for the watermark.
+ *   <li>Its offset is that of the last record.
+ * </ul>
+ */
+final class Pack {
+
+    static final String LAYOUT = "1";
+
+    private static final int ENTRY_BYTES = 28;
+    private static final int HEADER_ENTRY_BYTES = 8;
+
+    private static final String SAMPLE = "surecount.pack.sample";
+    private static final String KEYS = "surecount.pack.keys";
+    private static final String HEADER_LENGTHS = "surecount.pack.header-lengths";
+    private static final String HEADER_BYTES = "surecount.pack.header-bytes";
+
+    private Pack() {}
+
+    static ConsumerRecord<byte[], byte[]> of(List<ConsumerRecord<byte[], byte[]>> records, boolean youngest) {
+        int keyBytes = 0;
+        int valueBytes = 0;
+        int headers = 0;
+        int headerBytes = 0;
+        ConsumerRecord<byte[], byte[]> last = records.get(records.size() - 1);
+        ConsumerRecord<byte[], byte[]> sample = last;
+        for (ConsumerRecord<byte[], byte[]> record : records) {
+            keyBytes += Math.max(length(record.key()), 0);
+            valueBytes += Math.max(length(record.value()), 0);
+            for (Header header : record.headers()) {
+                headers++;
+                headerBytes += utf8(header).length + Math.max(length(header.value()), 0);
+            }
+            if (youngest && record.timestamp() > sample.timestamp()) {
+                sample = record;
+            }
+        }
+        ByteBuffer index = buffer(ENTRY_BYTES * records.size());
+        ByteBuffer keys = buffer(keyBytes);
+        ByteBuffer values = buffer(valueBytes);
+        ByteBuffer lengths = buffer(HEADER_ENTRY_BYTES * headers);
+        ByteBuffer contents = buffer(headerBytes);
+        for (ConsumerRecord<byte[], byte[]> record : records) {
+            int before = lengths.position();
+            for (Header header : record.headers()) {
+                byte[] name = utf8(header);
+                lengths.putInt(name.length).putInt(length(header.value()));
+                contents.put(name);
+                put(contents, header.value());
+            }
+            int count = (lengths.position() - before) / HEADER_ENTRY_BYTES;
+            index.putLong(record.offset()).putLong(record.timestamp());
+            index.putInt(length(record.key())).putInt(length(record.value())).putInt(count);
+            put(keys, record.key());
+            put(values, record.value());
+        }
+        Headers all = new RecordHeaders(sample.headers().toArray());
+        add(all, SAMPLE, sample.value());
+        add(all, KEYS, keys.array());
+        add(all, HEADER_LENGTHS, lengths.array());
+        add(all, HEADER_BYTES, contents.array());
+        return new ConsumerRecord<>(
+                last.topic(),
+                last.partition(),
+                last.offset(),
+                sample.timestamp(),
+                sample.timestampType(),
+                index.capacity(),
+                valueBytes,
+                index.array(),
+                values.array(),
+                all,
+                Optional.empty());
+    }
+
+    private static int length(byte[] bytes) {
+        return bytes == null ? -1 : bytes.length;
+    }
+
+    private static byte[] utf8(Header header) {
+        return header.key().getBytes(StandardCharsets.UTF_8);
+    }
+
+    private static ByteBuffer buffer(int size) {
+        return ByteBuffer.allocate(size).order(ByteOrder.LITTLE_ENDIAN);
+    }
+
+    private static void put(ByteBuffer to, byte[] bytes) {
+        if (bytes != null) {
+            to.put(bytes);
+        }
+    }
+
+    /** A record may have a header of that name itself, so an empty one is removed, not only left out. */
+    private static void add(Headers to, String name, byte[] bytes) {
+        to.remove(name);
+        if (bytes != null && bytes.length > 0) {
+            to.add(name, bytes);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+"""Packs: consecutive records of a Kafka partition, which cross to Python as one row.
+
+``jars/src/main/java/surecount/Pack.java`` makes them, and says how they are laid out. The columns of a batch of packs
+hold the same for all records of all packs, one after the other, so numpy and Arrow take them as they stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+LAYOUT = "1"
+"""Of what is read here; the jar refuses to make others."""
+
+RECORDS = 61
+"""How many records a pack holds at most.
+
+The event time of one of them moves the watermark, so that it lags by some records while a partition catches up, and is
+never wrong. Prime, so that events that come in turns of a fixed number cannot hide from it.
+"""
+
+SAMPLE_HEADER = "surecount.pack.sample"
+KEYS_HEADER = "surecount.pack.keys"
+HEADER_LENGTHS_HEADER = "surecount.pack.header-lengths"
+HEADER_BYTES_HEADER = "surecount.pack.header-bytes"
+
+Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
+
+ENTRY = np.dtype([("offset", "<i8"), ("kafka_ms", "<i8"), ("key", "<i4"), ("value", "<i4"), ("headers", "<i4")])
+"""What a pack's index says of a record: lengths in bytes, -1 for null, and a number of headers."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The records of a batch of packs, one entry a record; ``pack`` is the row of the pack that it came in."""
+
+    pack: Int64s
+    offset: Int64s
+    kafka_ms: Int64s
+    values: pa.Array
+    keys: pa.Array
+    headers: pa.MapArray
+
+
+def unpack(
+    index: pa.Array, values: pa.Array, keys: pa.Array, header_lengths: pa.Array, header_bytes: pa.Array
+) -> Unpacked:
+    """The records of packs, of which these binary arrays have one entry each, null as good as empty.
+
+    ValueError where they contradict one another.
+    """
+    entries = np.frombuffer(_content(index), ENTRY)
+    lengths = np.frombuffer(_content(header_lengths), "<i4")
+    # Names and values in turns.
+    texts = _split(lengths, _content(header_bytes))
+    names, contents = (texts.take(pa.array(np.arange(first, len(texts), 2))) for first in (0, 1))
+    bounds = edges(entries["headers"])
+    if bounds[-1] != len(names):
+        raise ValueError(f"packs of {bounds[-1]} headers hold {len(names)}")
+    return Unpacked(
+        np.repeat(np.arange(len(index)), np.diff(_offsets(index)) // ENTRY.itemsize),
+        entries["offset"].astype(np.int64),
+        entries["kafka_ms"].astype(np.int64),
+        _split(entries["value"], _content(values)),
+        _split(entries["key"], _content(keys)),
+        pa.MapArray.from_arrays(pa.array(bounds), names.cast(pa.string()), contents),
+    )
+
+
+def _content(column: pa.Array) -> pa.Buffer:
+    """All bytes of a binary array, as they stand behind one another."""
+    offsets = _offsets(column)
+    data = column.buffers()[2]
+    return pa.py_buffer(b"") if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+
+
+def _offsets(column: pa.Array) -> Int32s:
+    buffer = column.buffers()[1]
+    if buffer is None or len(column) == 0:
+        return np.zeros(len(column) + 1, np.int32)
+    return np.frombuffer(buffer, np.int32)[column.offset : column.offset + len(column) + 1]
+
+
+def _split(lengths: Int32s, content: pa.Buffer) -> pa.Array:
+    """Bytes of these lengths, one after the other; a length of -1 is null."""
+    is_null = lengths < 0
+    bounds = edges(np.where(is_null, 0, lengths))
+    if bounds[-1] != content.size:
+        raise ValueError(f"packs of {bounds[-1]} bytes hold {content.size}")
+    valid = pa.array(~is_null).buffers()[1] if is_null.any() else None
+    return pa.Array.from_buffers(pa.binary(), len(lengths), [valid, pa.py_buffer(bounds), content])
+
+
+def edges(lengths: npt.NDArray[Any]) -> Int32s:
+    """Where the first of these lengths begins, and each ends, as Arrow's offsets."""
+    bounds = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=bounds[1:])
+    return bounds
