@@ -16,7 +16,7 @@ import pyarrow as pa
 LAYOUT = "1"
 """Of what is read here; the jar refuses to make others."""
 
-RECORDS = 61
+RECORDS = 251
 """How many records a pack holds at most.
 
 The event time of one of them moves the watermark, so that it lags by some records while a partition catches up, and is

@@ -80,7 +80,8 @@ class Arrived:
 
     def origin(self, row: int) -> Origin:
         """Where a record stands on its pathway's cluster."""
-        return Origin(*self.places[self.place[row]], int(self.partition[row]), int(self.offset[row]))
+        pathway, topic = self.places[self.place[row]]
+        return Origin(pathway, topic, int(self.partition[row]), int(self.offset[row]))
 
     def own_headers(self, rows: Int64s) -> dict[int, list[tuple[str, bytes]]]:
         """Of these rows, those that have headers."""
@@ -123,7 +124,9 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
         places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
     chosen = pa.array(is_own)
     headers = pa.MapArray.from_arrays(
-        pa.array(edges(np.bincount(owner[is_own], minlength=len(source)))), names.filter(chosen), contents.filter(chosen)
+        pa.array(edges(np.bincount(owner[is_own], minlength=len(source)))),
+        names.filter(chosen),
+        contents.filter(chosen),
     )
     return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(places))
 

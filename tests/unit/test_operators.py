@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.operators import DecodeAndCombine, DecodeAndIdentify, _Decode
+from tests.unit.packing import Sent, columns
+from udfs import partials
 from udfs.combine import unpack
 from udfs.records import RELAYED_HEADER
 from udfs.spec import Aggregate, EventTime, Field, Inlet, Spec
@@ -25,21 +27,23 @@ SPEC = Spec(
 Headers = dict[str, bytes | None]
 
 
-def answer(function: _Decode, values: Sequence[bytes], headers: Sequence[Headers | None] = ()) -> pa.StructArray:
-    rows = len(values)
-    headers = headers or [None] * rows
-    said = function.eval(
-        pa.array(values, pa.binary()),
-        pa.nulls(rows, pa.binary()),
-        pa.array([given and list(given) for given in headers], pa.list_(pa.string())),
-        pa.array([given and list(given.values()) for given in headers], pa.list_(pa.binary())),
-        0,
-        pa.array([0] * rows, pa.int32()),
-        pa.array(range(rows), pa.int64()),
-        pa.array([0] * rows, pa.timestamp("ms")),
-    )
+def answer(
+    function: _Decode, values: Sequence[bytes], headers: Sequence[Headers] = (), *, in_packs_of: int = 3
+) -> pa.StructArray:
+    sent = [
+        Sent(value, headers=tuple(headers[row].items()) if headers else (), offset=row)
+        for row, value in enumerate(values)
+    ]
+    packs = [sent[at : at + in_packs_of] for at in range(0, len(sent), in_packs_of)]
+    said = function.eval(*columns(packs), 0, pa.array([0] * len(packs), pa.int32()))
     assert isinstance(said, pa.StructArray)
+    assert len(said) == len(packs)
     return said
+
+
+def rejected(said: pa.StructArray) -> list[tuple[str, list[bytes | None]]]:
+    rows = [row for row in said.to_pylist() if row is not None]
+    return [one for row in rows for one in row["rejected"] or ()]
 
 
 def pieces(said: pa.StructArray) -> dict[int, bytes]:
@@ -65,26 +69,34 @@ def test_every_record_of_a_batch_is_in_a_piece_or_rejected() -> None:
     said = answer(function, values)
     found = [piece for bucket, data in pieces(said).items() for piece in unpack(bucket, data)]
     assert {piece.bucket for piece in found} <= set(range(SPEC.buckets))
-    rejected = [row for row in said.to_pylist() if row is not None and row["rejected"] is not None]
-    assert len(rejected) == 8
-    assert [row["v"] for row in rejected] == [b"broken"] * 8
-    assert rejected[1]["rejected"].endswith("\tin\t0\t7")
+    assert sum(partials.decode(piece.partial, SPEC.aggregates[0]).num_rows for piece in found) == 42
+    assert [content for _, content in rejected(said)] == [[None, b"broken"]] * 8
+    assert rejected(said)[1][0].endswith("\tin\t0\t7")
+
+
+def test_a_reject_is_in_the_row_of_its_pack() -> None:
+    function = opened(DecodeAndCombine(SPEC, (Inlet("", "in"),)))
+    answer(function, [b"broken"])
+    said = answer(function, [b'{"k":1,"ts":1}', b"broken", b"broken", b'{"k":1,"ts":1}', b"broken"], in_packs_of=2)
+    assert [row and len(row["rejected"] or ()) for row in said.to_pylist()] == [1, 1, 1]
+    said = answer(function, [b'{"k":1,"ts":1}'] * 4, in_packs_of=2)
+    assert [row is None for row in said.to_pylist()] == [False, True]
 
 
 def test_a_reject_keeps_its_own_headers_but_those_of_value_null() -> None:
     # Flink's Kafka sink cannot write a header of value null.
     function = opened(DecodeAndCombine(SPEC, (Inlet("", "in"),)))
-    given: list[Headers | None] = [{"b": b"", "a": b"\xff", "none": None}, None, {"only": None}]
+    given: list[Headers] = [{"b": b"", "a": b"\xff", "none": None}, {}, {"only": None}]
     said = answer(function, [b"broken"] * 3, given)
-    assert [row["headers"] for row in said.to_pylist()] == [[("b", b""), ("a", b"\xff")], None, None]
+    assert [content[2:] for _, content in rejected(said)] == [[b"b", b"a", b"", b"\xff"], [], []]
 
 
 def test_what_a_relay_adds_is_no_header_of_the_record() -> None:
     relayed = b"1 7 0 shop.old"
     function = opened(DecodeAndCombine(SPEC, (Inlet("west", None, "west.copies"),)))
     said = answer(function, [b"broken"] * 2, [{RELAYED_HEADER: relayed}, {"own": b"1", RELAYED_HEADER: relayed}])
-    assert [row["headers"] for row in said.to_pylist()] == [None, [("own", b"1")]]
-    assert all("\twest\tshop.old\t" in row["rejected"] for row in said.to_pylist())
+    assert [content[2:] for _, content in rejected(said)] == [[], [b"own", b"1"]]
+    assert all("\twest\tshop.old\t1\t7" in place for place, _ in rejected(said))
 
 
 def test_ingest_wakes_no_bucket() -> None:

@@ -42,7 +42,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Records of a partition that a poll may bring before they are packed together. */
     private static final int FEW = 16;
 
-    private static final int MOST_BYTES = 256 << 10;
+    private static final int MOST_BYTES = 64 << 10;
 
     private int mostRecords;
     private boolean youngest;

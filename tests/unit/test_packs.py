@@ -1,0 +1,104 @@
+"""Packs come apart into the records that they were made of, and records into where they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.packing import Sent, columns, records, unpacked
+from udfs.packs import Unpacked, unpack
+from udfs.records import RELAYED_HEADER, Arrived, Origin, arrive, sources
+from udfs.spec import Inlet
+
+
+@given(st.lists(st.lists(records, min_size=1, max_size=5), min_size=1, max_size=5))
+def test_records_are_what_they_were(batch: list[list[Sent]]) -> None:
+    expected = [(row, record) for row, pack in enumerate(batch) for record in pack]
+    assert unpacked(unpack(*columns(batch))) == expected
+
+
+@given(st.lists(st.lists(records, min_size=1, max_size=3), min_size=2, max_size=5), st.data())
+def test_a_part_of_a_batch_is_read_as_the_whole(batch: list[list[Sent]], data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, len(batch) - 1))
+    part = [column.slice(first) for column in columns(batch)]
+    assert unpacked(unpack(*part)) == [(row, record) for row, pack in enumerate(batch[first:]) for record in pack]
+
+
+def test_columns_of_nulls_are_empty() -> None:
+    index, values, *_ = columns([[Sent(b"a"), Sent(b"b")]])
+    nulls = [pa.nulls(1, pa.binary())] * 3
+    assert [record.value for _, record in unpacked(unpack(index, values, *nulls))] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3, 4])
+def test_columns_that_contradict_one_another_are_refused(broken: int) -> None:
+    given_ = columns([[Sent(b"value", b"key", (("name", b"value"),))]])
+    given_[broken] = pa.array([given_[broken][0].as_py() + b"\0" * 8], pa.binary())
+    with pytest.raises(ValueError, match="packs of"):
+        unpack(*given_)
+
+
+INLETS = (
+    Inlet("east", "one"),
+    Inlet("east", "two"),
+    Inlet("west", "one", "west.copies"),
+    Inlet("west", None, "west.copies"),
+)
+
+
+def found(*sent: Sent) -> Unpacked:
+    return unpack(*columns([sent]))
+
+
+def arrived(source: str, *sent: Sent) -> Arrived:
+    number = sources(INLETS).index(source)
+    return arrive(found(*sent), np.full(len(sent), number), np.full(len(sent), 3), INLETS)
+
+
+def test_each_topic_is_read_once() -> None:
+    assert sources(INLETS) == ["one", "two", "west.copies"]
+
+
+def test_a_record_that_is_read_directly_comes_from_where_it_stands() -> None:
+    own = ((RELAYED_HEADER, b"1 7 0 other"),)
+    came = arrived("two", Sent(offset=5), Sent(offset=6, headers=own))
+    assert [came.origin(row) for row in (0, 1)] == [Origin("east", "two", 3, 5), Origin("east", "two", 3, 6)]
+    assert came.own_headers(np.arange(2)) == {1: [*own]}
+
+
+def test_a_copy_comes_from_where_its_relay_has_read_it() -> None:
+    came = arrived(
+        "west.copies",
+        Sent(offset=5, headers=((RELAYED_HEADER, b"1 70 1767225600 one"),)),
+        Sent(offset=6, headers=(("own", b"\xff"), (RELAYED_HEADER, b"2 71 0 a.topic-that_was"), ("none", None))),
+        Sent(offset=7, headers=((RELAYED_HEADER, b"1 72 0 one"),)),
+    )
+    assert [came.origin(row) for row in range(3)] == [
+        Origin("west", "one", 1, 70),
+        Origin("west", "a.topic-that_was", 2, 71),
+        Origin("west", "one", 1, 72),
+    ]
+    # What the relay adds is none of the record's own, and Kafka's sink cannot write a header without a value.
+    assert came.own_headers(np.arange(3)) == {1: [("own", b"\xff")]}
+
+
+@pytest.mark.parametrize("said", [None, b"", b"1 7 0", b"x 7 0 one", b"1 7 0 one two", b"\xff 1 2 one", b"9" * 30])
+def test_what_does_not_say_where_it_is_from_counts_where_it_stands(said: bytes | None) -> None:
+    headers = ((RELAYED_HEADER, said),) if said != b"9" * 30 else ()
+    came = arrived("west.copies", Sent(offset=5, headers=headers), Sent(headers=((RELAYED_HEADER, b"1 7 0 one"),)))
+    assert came.origin(0) == Origin("west", "west.copies", 3, 5)
+    assert came.origin(1) == Origin("west", "one", 1, 7)
+
+
+@given(st.lists(records, max_size=8))
+def test_records_without_relay_keep_all_headers_of_a_value(sent: list[Sent]) -> None:
+    came = arrived("one", *sent)
+    expected = {
+        row: own
+        for row, record in enumerate(sent)
+        if (own := [(name, value) for name, value in record.headers if value is not None])
+    }
+    assert came.own_headers(np.arange(len(sent))) == expected
