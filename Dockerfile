@@ -3,7 +3,7 @@
 
 FROM maven:3-eclipse-temurin-17 AS jars
 WORKDIR /opt/surecount
-COPY jars/pom.xml jars/
+COPY jars jars
 RUN mvn --batch-mode --quiet --file jars/pom.xml package
 
 # The whole Python image, for its compiler: one of the locked packages comes as source.

@@ -52,9 +52,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-jars/target/.fetched: jars/pom.xml surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
+jars/target/.fetched: jars/pom.xml $(wildcard jars/src/main/java/surecount/*.java) surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
 	@$(BIN)/python -c 'from surecount.local.prerequisites import check_prerequisites; check_prerequisites(fetching=True)'
-	@echo "fetching the jars …"
+	@echo "fetching the jars, and building our own …"
 	@rm -rf jars/target
 	@mvn --batch-mode --quiet --file jars/pom.xml package
 	@echo "planning a job, so that submissions need not load its classes anew …"

@@ -50,7 +50,7 @@ def plan(pipeline: Pipeline) -> dict[str, Any]:
                 "the job must be restored within sink.transaction_timeout "
                 f"({format_duration(pipeline.sink.transaction_timeout)}) of its last checkpoint"
             ),
-            "memory": f"{pipeline.performance.batch_records:,} records at a time are held in Python and the JVM",
+            "memory": f"up to {pipeline.performance.batch_records:,} records at a time are held in Python and the JVM",
             "fixed": f"{pipeline.state.buckets} buckets and max parallelism {pipeline.state.max_parallelism} "
             "cannot change while state is kept",
         },

@@ -122,7 +122,7 @@ class Watch:
             if job is None:
                 table.add_row(name, Text("not running", style="yellow"))
                 continue
-            read = sum(v["metrics"]["read-records"] for v in self._flink.vertices(job.id)[:1])
+            read = self._flink.records_read(job.id)
             found = self._flink.checkpoints(job.id)
             last = found["latest"]["completed"]
             age = f"{time.time() - last['latest_ack_timestamp'] / 1000:.0f}" if last else ""

@@ -24,7 +24,7 @@ WORKER_METRIC = "surecount_worker"
 
 _BANNER = re.compile(r"Version: ([\w.-]+), Scala: ")
 _CLASSPATH = re.compile(r"Classpath: (\S+)")
-_CONNECTOR = re.compile(r"flink-(?:sql-)?connector-kafka-[^/:]*\.jar")
+_CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs)-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10
 _FAILED_COMMITS = "failedCommittables"

@@ -204,9 +204,9 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "connector_versions",
-        "the Kafka connector's jar here, at the JobManager and at each TaskManager",
-        "the sinks' state and transactions differ between versions",
-        "put the jar that jars/pom.xml names into every lib folder",
+        "the jars of the Kafka connector and of packs here, at the JobManager and at each TaskManager",
+        "the sinks' state and transactions differ between versions, and so may the layout of packs",
+        "put the jars of jars/target/flink into every lib folder",
         flink_rules.connector_versions,
     ),
     Check(

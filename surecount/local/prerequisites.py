@@ -62,10 +62,11 @@ def parse_java_version(printed: str) -> int | None:
 
 
 def check_jars() -> None:
-    """Raise unless ``make setup`` has fetched the jars."""
-    for folder, jar in ((BROKER_JARS, "kafka_*.jar"), (FLINK_JARS, "flink-sql-connector-kafka-*.jar")):
+    """Raise unless ``make setup`` has fetched and built the jars."""
+    of_flink = ("flink-sql-connector-kafka-*.jar", "surecount-packs-*.jar")
+    for folder, jar in ((BROKER_JARS, "kafka_*.jar"), *((FLINK_JARS, jar) for jar in of_flink)):
         if not any(folder.glob(jar)):
-            raise SurecountError(f"{jar} is not in {folder}", "run `make setup`, which fetches the jars")
+            raise SurecountError(f"{jar} is not in {folder}", "run `make setup`, which fetches and builds the jars")
 
 
 def check_disk(directory: Path) -> None:

@@ -39,5 +39,5 @@ def wait_for_end(flink: Flink, job_id: str, on_progress: Callable[[int], None]) 
         if state in ("FAILED", "CANCELED"):
             raise SurecountError(f"the job is {state}: {flink.cause(job_id)}", exit_code=1)
         # There are none while another JobManager takes the job over.
-        on_progress(sum(int(vertex["metrics"]["read-records"]) for vertex in flink.vertices(job_id)[:1]))
+        on_progress(flink.records_read(job_id))
         time.sleep(0.5)

@@ -169,9 +169,17 @@ class Flink:
         return found
 
     def vertices(self, job_id: str) -> list[dict[str, Any]]:
-        """The job's operator chains with their record counts, sources first."""
+        """The job's operator chains, sources first."""
         found: list[dict[str, Any]] = self.get(f"/jobs/{job_id}")["vertices"]
         return found
+
+    def records_read(self, job_id: str) -> int:
+        """How many records the job's consumers have polled since it was last started.
+
+        By Kafka's own count: Flink's is one of packs.
+        """
+        source = self.vertices(job_id)[0]
+        return int(sum(count for _, count in self.metric(job_id, source["id"], "KafkaConsumer.records-consumed-total")))
 
     def metric(self, job_id: str, vertex_id: str, name: str) -> list[tuple[str, float]]:
         """Sums over subtasks of a vertex's metrics whose names end with ``name``."""

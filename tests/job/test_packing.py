@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from surecount.local.layout import FLINK_JARS
+from surecount.local import flink
 from surecount.local.prerequisites import find_java
 from surecount.local.stack import Stack
 from tests.unit.packing import Sent, unpacked
@@ -63,7 +64,7 @@ def intercepted(polled: Polled, **settings: str) -> list[Pack]:
         for partition, records in polled.items()
         for record in records
     ]
-    command = [str(find_java()), "-cp", f"{FLINK_JARS}/*", str(PROGRAM)]
+    command = [str(find_java()), "-cp", os.pathsep.join(map(str, flink.jars())), str(PROGRAM)]
     command += [f"{name}={value}" for name, value in (LAYOUT | settings).items()]
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
