@@ -63,7 +63,7 @@ def deduplication_command(
     rounds: Annotated[int, typer.Option(help="Runs of each, interleaved.")] = 2,
     alone: Annotated[bool, typer.Option("--alone", help="Without Flink SQL.")] = False,
     limit: Annotated[int, typer.Option(help="Seconds after which a run is given up.")] = 900,
-    batch_records: Annotated[int, typer.Option(help="The pipeline's performance.batch_records.")] = 50_000,
+    batch_records: Annotated[int, typer.Option(help="The pipeline's performance.batch_records.")] = 100_000,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, for both.")
     ] = None,

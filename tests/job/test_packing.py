@@ -113,9 +113,11 @@ def test_the_youngest_record_can_be_the_sample() -> None:
     assert sample == (6, b"6", b"6", 19)
 
 
-def test_a_pack_of_large_records_holds_fewer() -> None:
-    records = [Sent(bytes(40_000), offset=at) for at in range(20)]
-    assert [len(pack.records) for pack in intercepted({0: records})] == [2] * 10
+def test_a_pack_of_large_records_holds_fewer_and_not_each_is_looked_into() -> None:
+    records = [Sent(bytes(40_000), offset=at) for at in range(42)]
+    found = intercepted({0: records})
+    assert [len(pack.records) for pack in found] == [2] * 21
+    assert [at for at, pack in enumerate(found) if packs.SAMPLE_HEADER in pack.headers] == [7, 15, 20]
 
 
 def test_no_pack_reaches_beyond_the_end_where_a_bounded_source_may_stop(stack: Stack) -> None:

@@ -41,8 +41,7 @@ window = "{window_ms} ms"
 class Ours(Peer):
     """Pipelines of surecount on the Flink of a stage, named like their topics of results.
 
-    Those need ``message.timestamp.type=LogAppendTime``: surecount refuses another. Of a partition's old records every
-    61st moves the watermark, so that many have to follow the last window.
+    Those need ``message.timestamp.type=LogAppendTime``: surecount refuses another.
     """
 
     stage: Stage

@@ -19,7 +19,8 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.Re
  *   <li>Its value is the records' values, one after the other.
  *   <li>Headers hold the records' keys one after the other; for each of the records' headers the lengths of its name
  *       and value; and those, name and value in turns. One that would be empty is left out.
- *   <li>Of one of the records it has the timestamp, the headers, and the value as a header, for the watermark.
+ *   <li>Of one of the records it has the timestamp, the headers, and most often the value as a header, for the
+ *       watermark.
  *   <li>Its offset is that of the last record.
  * </ul>
  */
@@ -37,7 +38,8 @@ final class Pack {
 
     private Pack() {}
 
-    static ConsumerRecord<byte[], byte[]> of(List<ConsumerRecord<byte[], byte[]>> records, boolean youngest) {
+    static ConsumerRecord<byte[], byte[]> of(
+            List<ConsumerRecord<byte[], byte[]>> records, boolean youngest, boolean sampled) {
         int keyBytes = 0;
         int valueBytes = 0;
         int headers = 0;
@@ -75,7 +77,7 @@ final class Pack {
             put(values, record.value());
         }
         Headers all = new RecordHeaders(sample.headers().toArray());
-        add(all, SAMPLE, sample.value());
+        add(all, SAMPLE, sampled ? sample.value() : null);
         add(all, KEYS, keys.array());
         add(all, HEADER_LENGTHS, lengths.array());
         add(all, HEADER_BYTES, contents.array());

@@ -39,7 +39,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Of a source that is to stop at the topics' ends: the topics, with semicolons between them. */
     static final String BOUNDED_CONFIG = "surecount.pack.bounded";
 
-    /** Records of a partition that a poll may bring before they are packed together. */
+    /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
     private static final int FEW = 16;
 
     private static final int MOST_BYTES = 64 << 10;
@@ -103,17 +103,22 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         List<ConsumerRecord<byte[], byte[]>> packs = new ArrayList<>(records.size() / most + 1);
         int first = 0;
         int bytes = 0;
+        int unsampled = 0;
         for (int next = 0; next < records.size(); next++) {
             ConsumerRecord<byte[], byte[]> record = records.get(next);
             boolean fits = next - first < most && bytes < MOST_BYTES && record.offset() < end;
             if (next > first && !fits) {
-                packs.add(Pack.of(records.subList(first, next), youngest));
+                unsampled += next - first;
+                // To look into a value costs as much as the value is long.
+                boolean sampled = unsampled >= FEW || records.size() <= FEW;
+                packs.add(Pack.of(records.subList(first, next), youngest, sampled));
                 first = next;
                 bytes = 0;
+                unsampled = sampled ? 0 : unsampled;
             }
             bytes += Math.max(record.serializedKeySize(), 0) + Math.max(record.serializedValueSize(), 0);
         }
-        packs.add(Pack.of(records.subList(first, records.size()), youngest));
+        packs.add(Pack.of(records.subList(first, records.size()), youngest, true));
         return packs;
     }
 
