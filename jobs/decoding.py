@@ -59,16 +59,16 @@ def by_bucket(t: StreamTableEnvironment) -> KeyedStream:
 def rejects(job: str, said: Sequence[str]) -> str:
     """The query for the topic of rejects of what could not be decoded; ``said`` names what headers say of each."""
     headers = tables.reject_headers(
-        job, **{name: f"SPLIT_INDEX(said, CHR(9), {REJECTED_PARTS.index(name)})" for name in said}
+        job, **{name: f"SPLIT_INDEX(CAST(parts[1] AS STRING), CHR(9), {REJECTED_PARTS.index(name)})" for name in said}
     )
     return f"""
-        SELECT parts[1], parts[2], {tables.headers_and(headers)}
+        SELECT parts[2], parts[3], {tables.headers_and(headers)}
         FROM (
-            SELECT said, parts, CASE WHEN CARDINALITY(parts) > 2 THEN {_OWN_HEADERS} END AS headers
-            FROM decoded CROSS JOIN UNNEST(rejected) AS each_rejected (said, parts)
+            SELECT parts, CASE WHEN CARDINALITY(parts) > 3 THEN {_OWN_HEADERS} END AS headers
+            FROM decoded CROSS JOIN UNNEST(rejected) AS one_rejected (number, parts)
         )"""
 
 
-_OWN_HEADERS = """MAP_FROM_ARRAYS(
-    CAST(ARRAY_SLICE(parts, 3, 2 + (CARDINALITY(parts) - 2) / 2) AS ARRAY<STRING>),
-    ARRAY_SLICE(parts, 3 + (CARDINALITY(parts) - 2) / 2, CARDINALITY(parts)))"""
+_NAMES = "(CARDINALITY(parts) - 3) / 2"
+_OWN_HEADERS = f"""MAP_FROM_ARRAYS(
+    CAST(ARRAY_SLICE(parts, 4, 3 + {_NAMES}) AS ARRAY<STRING>), ARRAY_SLICE(parts, 4 + {_NAMES}, 3 + 2 * {_NAMES}))"""

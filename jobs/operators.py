@@ -35,13 +35,14 @@ _BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 _DECODED = pa.struct(
     [
         ("pieces", pa.map_(pa.int32(), pa.binary())),
-        ("rejected", pa.map_(pa.string(), pa.list_(pa.binary()))),
+        ("rejected", pa.map_(pa.int32(), pa.list_(pa.binary()))),
     ]
 )
-DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<STRING, ARRAY<BYTES>>>"
+DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<INT, ARRAY<BYTES>>>"
+"""Rejected records by their number in the batch; Flink cannot convert lists of lists."""
 REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
-"""What is said of a rejected record, apart by tabs; it leads to the record's key and value, the names of its headers,
-and their values."""
+"""What is said of a rejected record, apart by tabs. Behind it come the record's key and value, the names of its
+headers, and their values."""
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
     ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
@@ -134,18 +135,20 @@ class DecodeAndIdentify(_Decode):
         return ((bucket, of_bucket.encode()) for bucket, of_bucket in found)
 
 
-def _rejected(rejected: Iterable[Rejected], arrived: Arrived, pack: Int64s) -> dict[int, list[Any]]:
+def _rejected(
+    rejected: Iterable[Rejected], arrived: Arrived, pack: Int64s
+) -> dict[int, list[tuple[int, list[bytes | None]]]]:
     """By pack, what is said of each rejected record, and its bytes."""
-    found: dict[int, list[Any]] = {}
+    found: dict[int, list[tuple[int, list[bytes | None]]]] = {}
     headers = arrived.own_headers(np.array([one.row for one in rejected], np.int64))
     for one in rejected:
         origin = arrived.origin(one.row)
         place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
         said = f"{one.reason}\t{arrived.kafka_ms[one.row]}\t{one.detail}\t{place}"
         own = dict(headers.get(one.row, ()))
-        content = [arrived.keys[one.row].as_py(), arrived.values[one.row].as_py()]
+        content = [said.encode(), arrived.keys[one.row].as_py(), arrived.values[one.row].as_py()]
         content += [*(name.encode() for name in own), *own.values()]
-        found.setdefault(int(pack[one.row]), []).append((said, content))
+        found.setdefault(int(pack[one.row]), []).append((one.row, content))
     return found
 
 

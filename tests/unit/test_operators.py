@@ -42,8 +42,9 @@ def answer(
 
 
 def rejected(said: pa.StructArray) -> list[tuple[str, list[bytes | None]]]:
+    """What is said of each rejected record, and its bytes."""
     rows = [row for row in said.to_pylist() if row is not None]
-    return [one for row in rows for one in row["rejected"] or ()]
+    return [(one[0].decode(), one[1:]) for row in rows for _, one in row["rejected"] or ()]
 
 
 def pieces(said: pa.StructArray) -> dict[int, bytes]:
