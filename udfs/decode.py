@@ -90,7 +90,7 @@ class Decoder:
     def _sort_out(self, batch: Batch, rejected: list[Rejected]) -> Int64s:
         """The rows whose values can be looked into."""
         limit = self._spec.max_value_bytes
-        sizes = np.diff(_offsets(batch.values))
+        sizes = np.diff(tables.offsets(batch.values))
         odd = sizes > limit
         if batch.values.null_count:
             odd |= batch.values.is_null().to_numpy(zero_copy_only=False)
@@ -200,13 +200,6 @@ class Decoder:
         return record.read_document(document, self._spec, kafka_ms)
 
 
-def _offsets(values: pa.Array) -> npt.NDArray[np.int32]:
-    """Where each value of a binary array begins and the last one ends, in its buffer."""
-    if len(values) == 0:
-        return np.zeros(1, np.int32)
-    return np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
-
-
 def resolve(path: str) -> Callable[[Any], Any]:
     """The function at an import path ``package.module:name``; raises ImportError or AttributeError."""
     module, _, name = path.partition(":")
@@ -217,7 +210,7 @@ def resolve(path: str) -> Callable[[Any], Any]:
 def _read_json(values: pa.Array, schema: pa.Schema) -> pa.Table | None:
     """One row a value, or None where a value is odd, or only might be."""
     lines = len(values)
-    sizes = np.diff(_offsets(values))
+    sizes = np.diff(tables.offsets(values))
     if sizes.min() < len(b"{}"):
         return None
     try:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from udfs.tables import offsets
+
 LAYOUT = "1"
 """Of what is read here; the jar refuses to make others."""
 
@@ -63,7 +65,7 @@ def unpack(
     if bounds[-1] != len(names):
         raise ValueError(f"packs of {bounds[-1]} headers hold {len(names)}")
     return Unpacked(
-        np.repeat(np.arange(len(index)), np.diff(_offsets(index)) // ENTRY.itemsize),
+        np.repeat(np.arange(len(index)), np.diff(offsets(index)) // ENTRY.itemsize),
         entries["offset"].astype(np.int64),
         entries["kafka_ms"].astype(np.int64),
         _split(entries["value"], _content(values)),
@@ -74,16 +76,9 @@ def unpack(
 
 def _content(column: pa.Array) -> pa.Buffer:
     """All bytes of a binary array, as they stand behind one another."""
-    offsets = _offsets(column)
+    bounds = offsets(column)
     data = column.buffers()[2]
-    return pa.py_buffer(b"") if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-
-
-def _offsets(column: pa.Array) -> Int32s:
-    buffer = column.buffers()[1]
-    if buffer is None or len(column) == 0:
-        return np.zeros(len(column) + 1, np.int32)
-    return np.frombuffer(buffer, np.int32)[column.offset : column.offset + len(column) + 1]
+    return pa.py_buffer(b"") if data is None else data.slice(int(bounds[0]), int(bounds[-1] - bounds[0]))
 
 
 def _split(lengths: Int32s, content: pa.Buffer) -> pa.Array:

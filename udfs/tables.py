@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from udfs.spec import Field, Spec
@@ -27,6 +29,13 @@ def to_list(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """
     values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
     return values
+
+
+def offsets(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Where each value of a binary array begins and the last one ends, in its buffer."""
+    if len(column) == 0:
+        return np.zeros(1, np.int32)
+    return np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
 
 
 def json_schema(fields: Iterable[Field]) -> pa.Schema:
