@@ -13,22 +13,27 @@ from pyflink.table.udf import ScalarFunction, udf
 from jobs import tables
 from jobs.operators import DECODED, REJECTED_PARTS
 from jobs.running import with_watermarks
-from udfs.packs import HEADER_BYTES_HEADER, HEADER_LENGTHS_HEADER, KEYS_HEADER
+from udfs.packs import HEADER_BYTES_HEADER, HEADER_LENGTHS_HEADER, KEYS_HEADER, SKIMMED_HEADER
 
 
 def decode(t: StreamTableEnvironment, function: ScalarFunction, topics: Sequence[str]) -> None:
     """Make the view ``decoded``: one row for what each batch sends on, with those that each pack has rejected."""
     t.create_temporary_function("decode_batch", udf(function, result_type=DECODED, func_type="pandas"))
     parts = [f"headers[{tables.quote(name)}]" for name in (KEYS_HEADER, HEADER_LENGTHS_HEADER, HEADER_BYTES_HEADER)]
-    arguments = ["k", "v", *parts, _number_of(topics), "`partition`"]
-    # Nothing stands beside the function: it would be copied for every pack that waits for Python.
+    skimmed = f"headers[{tables.quote(SKIMMED_HEADER)}]"
+    arguments = ["k", f"COALESCE({skimmed}, v)", *parts, _number_of(topics), "`partition`"]
+    # What stands beside the function is copied for every pack that waits for Python: so no more than rejects may need.
     t.create_temporary_view(
-        "with_decoded", t.sql_query(f"SELECT decode_batch({', '.join(arguments)}) AS d FROM source")
+        "with_decoded",
+        t.sql_query(f"""
+        SELECT decode_batch({", ".join(arguments)}) AS d, CASE WHEN {skimmed} IS NOT NULL THEN v END AS whole
+        FROM source"""),
     )
     # As a DataStream once: two queries on the view would read Kafka and decode twice.
     decoded = t.to_data_stream(
         t.sql_query("""
-        SELECT CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time, d.pieces AS pieces, d.rejected AS rejected
+        SELECT CAST(NULL AS TIMESTAMP_LTZ(3)) AS event_time, d.pieces AS pieces, d.rejected AS rejected,
+            CASE WHEN d.rejected IS NOT NULL THEN whole END AS whole
         FROM with_decoded
         WHERE d.pieces IS NOT NULL OR d.rejected IS NOT NULL""")
     )
@@ -58,17 +63,23 @@ def by_bucket(t: StreamTableEnvironment) -> KeyedStream:
 
 def rejects(job: str, said: Sequence[str]) -> str:
     """The query for the topic of rejects of what could not be decoded; ``said`` names what headers say of each."""
-    headers = tables.reject_headers(
-        job, **{name: f"SPLIT_INDEX(CAST(parts[1] AS STRING), CHR(9), {REJECTED_PARTS.index(name)})" for name in said}
-    )
+    headers = tables.reject_headers(job, **{name: _said(name) for name in said})
     return f"""
-        SELECT parts[2], parts[3], {tables.headers_and(headers)}
+        SELECT parts[2], COALESCE(parts[3], {_FROM_WHOLE}), {tables.headers_and(headers)}
         FROM (
-            SELECT parts, CASE WHEN CARDINALITY(parts) > 3 THEN {_OWN_HEADERS} END AS headers
+            SELECT parts, whole, CASE WHEN CARDINALITY(parts) > 3 THEN {_OWN_HEADERS} END AS headers
             FROM decoded CROSS JOIN UNNEST(rejected) AS one_rejected (number, parts)
         )"""
 
 
+def _said(name: str) -> str:
+    """SQL of one of ``REJECTED_PARTS``."""
+    return f"SPLIT_INDEX(CAST(parts[1] AS STRING), CHR(9), {REJECTED_PARTS.index(name)})"
+
+
+# Of Latin-1 each byte is a character; SQL cuts no bytes.
+_FROM_WHOLE = f"""ENCODE(SUBSTRING(DECODE(whole, 'ISO-8859-1')
+    FROM TRY_CAST({_said("start")} AS INT) + 1 FOR TRY_CAST({_said("size")} AS INT)), 'ISO-8859-1')"""
 _NAMES = "(CARDINALITY(parts) - 3) / 2"
 _OWN_HEADERS = f"""MAP_FROM_ARRAYS(
     CAST(ARRAY_SLICE(parts, 4, 3 + {_NAMES}) AS ARRAY<STRING>), ARRAY_SLICE(parts, 4 + {_NAMES}, 3 + 2 * {_NAMES}))"""

@@ -18,7 +18,6 @@ from jobs.operators import (
     ADMITTED,
     CLEAN,
     DUPLICATE,
-    REJECTED_PARTS,
     TOO_OLD,
     DecodeAndIdentify,
     Deduplicate,
@@ -31,6 +30,8 @@ from udfs.records import sources
 
 JOB = "ingest"
 _UIDS = {"source": "1_kafka", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
+
+_SAID = ("pathway", "topic", "partition", "offset", "reason", "timestamp", "detail")
 
 _BATCH_TIMES = 4
 """What ingest writes can be read at a checkpoint, so short bundles gain nothing; and at the end of each, every
@@ -112,7 +113,7 @@ def _rejects(pipeline: Pipeline) -> str:
         detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
     return f"""
-        {rejects(job, REJECTED_PARTS)}
+        {rejects(job, _SAID)}
         UNION ALL {_unpack(TOO_OLD, too_old)}"""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -19,7 +19,7 @@ from jobs.crossing import internal_rows, prepare_worker
 from udfs import combine, records, results
 from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
-from udfs.packs import Int64s, unpack
+from udfs.packs import Unpacked, unpack
 from udfs.records import Arrived, Records, arrive
 from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
@@ -40,9 +40,10 @@ _DECODED = pa.struct(
 )
 DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<INT, ARRAY<BYTES>>>"
 """Rejected records by their number in the batch; Flink cannot convert lists of lists."""
-REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset")
+REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset", "start", "size")
 """What is said of a rejected record, apart by tabs. Behind it come the record's key and value, the names of its
-headers, and their values."""
+headers, and their values. Start and size are empty, but for a value that came skimmed: they say where the whole value
+stands among its pack's, and null is in its place."""
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
     ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
@@ -97,12 +98,12 @@ class _Decode(ScalarFunction):
         sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
         partitions = partition.to_numpy().astype(np.int64)
         arrived = arrive(found, sources[found.pack], partitions[found.pack], self._inlets)
-        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms))
+        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms, found.size))
         pieces = dict.fromkeys(self._sleeping, b"") | dict(self._pieces(columns, arrived))
         self._sleeping = range(0)
         parts: dict[str, dict[int, list[Any]]] = {
             "pieces": {0: [*pieces.items()]} if pieces else {},
-            "rejected": _rejected(rejected, arrived, found.pack),
+            "rejected": _rejected(rejected, arrived, found),
         }
         says_nothing = np.ones(len(index), bool)
         says_nothing[[row for part in parts.values() for row in part]] = False
@@ -136,19 +137,23 @@ class DecodeAndIdentify(_Decode):
 
 
 def _rejected(
-    rejected: Iterable[Rejected], arrived: Arrived, pack: Int64s
+    rejected: Sequence[Rejected], arrived: Arrived, packed: Unpacked
 ) -> dict[int, list[tuple[int, list[bytes | None]]]]:
     """By pack, what is said of each rejected record, and its bytes."""
     found: dict[int, list[tuple[int, list[bytes | None]]]] = {}
     headers = arrived.own_headers(np.array([one.row for one in rejected], np.int64))
+    starts = packed.starts() if rejected else packed.size
     for one in rejected:
         origin = arrived.origin(one.row)
+        value: bytes | None = arrived.values[one.row].as_py()
+        whole = "\t"
+        if value is not None and len(value) < packed.size[one.row]:
+            value, whole = None, f"{starts[one.row]}\t{packed.size[one.row]}"
         place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
-        said = f"{one.reason}\t{arrived.kafka_ms[one.row]}\t{one.detail}\t{place}"
+        said = f"{one.reason}\t{arrived.kafka_ms[one.row]}\t{one.detail}\t{place}\t{whole}"
         own = dict(headers.get(one.row, ()))
-        content = [said.encode(), arrived.keys[one.row].as_py(), arrived.values[one.row].as_py()]
-        content += [*(name.encode() for name in own), *own.values()]
-        found.setdefault(int(pack[one.row]), []).append((one.row, content))
+        content = [said.encode(), arrived.keys[one.row].as_py(), value, *(name.encode() for name in own), *own.values()]
+        found.setdefault(int(packed.pack[one.row]), []).append((one.row, content))
     return found
 
 

@@ -64,12 +64,21 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
         # Clean records say where the watermark was when they were written, which is furthest in the last one.
         "properties.surecount.pack.sample": "youngest" if event_time == "kafka_time" else "last",
     }
+    if job == "aggregate" and pipeline.source.decode is None:
+        # Ingest needs whole values: it writes them.
+        options["properties.surecount.pack.fields"] = '"'.join(_members(pipeline))
     if bounded:
         options["properties.surecount.pack.bounded"] = ";".join(topics)
     else:
         # Where the input ends, so does every wait; and Flink drops the last watermark of a source that is idle then.
         options["scan.watermark.idle-timeout"] = f"{pipeline.source.idle_after} ms"
     return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
+
+
+def _members(pipeline: Pipeline) -> list[str]:
+    """Names of the members of a record that fields of the pipeline are in."""
+    spec = pipeline.aggregate_spec()
+    return [*dict.fromkeys(field.parts[0] for field in (*spec.fields, *spec.optional))]
 
 
 def remote_source(pipeline: Pipeline, job: str, pathway: Pathway, *, bounded: bool, from_group: bool = False) -> str:

@@ -54,10 +54,14 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Values as they came from Kafka, a binary array, null for a tombstone, and Kafka's timestamps."""
+    """Values from Kafka, a binary array, null for a tombstone, and Kafka's timestamps.
+
+    ``sizes`` are the values' lengths as they came, where members that nobody asked for are left out of these.
+    """
 
     values: pa.Array
     kafka_ms: Int64s
+    sizes: Int64s | None = None
 
 
 def batchwise(function: Callable[[pa.Array], pa.Table]) -> Callable[[pa.Array], pa.Table]:
@@ -90,7 +94,7 @@ class Decoder:
     def _sort_out(self, batch: Batch, rejected: list[Rejected]) -> Int64s:
         """The rows whose values can be looked into."""
         limit = self._spec.max_value_bytes
-        sizes = np.diff(tables.offsets(batch.values))
+        sizes = np.diff(tables.offsets(batch.values)) if batch.sizes is None else batch.sizes
         odd = sizes > limit
         if batch.values.null_count:
             odd |= batch.values.is_null().to_numpy(zero_copy_only=False)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from udfs.tables import offsets
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Of what is read here; the jar refuses to make others."""
 
 RECORDS = 251
@@ -26,6 +26,7 @@ never wrong. Prime, so that events that come in turns of a fixed number cannot h
 """
 
 SAMPLE_HEADER = "surecount.pack.sample"
+SKIMMED_HEADER = "surecount.pack.skimmed"
 KEYS_HEADER = "surecount.pack.keys"
 HEADER_LENGTHS_HEADER = "surecount.pack.header-lengths"
 HEADER_BYTES_HEADER = "surecount.pack.header-bytes"
@@ -33,20 +34,35 @@ HEADER_BYTES_HEADER = "surecount.pack.header-bytes"
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
 
-ENTRY = np.dtype([("offset", "<i8"), ("kafka_ms", "<i8"), ("key", "<i4"), ("value", "<i4"), ("headers", "<i4")])
-"""What a pack's index says of a record: lengths in bytes, -1 for null, and a number of headers."""
+ENTRY = np.dtype(
+    [("offset", "<i8"), ("kafka_ms", "<i8"), ("key", "<i4"), ("value", "<i4"), ("headers", "<i4"), ("size", "<i4")]
+)
+"""What a pack's index says of a record: lengths in bytes, -1 for null, and a number of headers. ``size`` is the length
+of the value as it came, ``value`` that of what is left of it."""
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The records of a batch of packs, one entry a record; ``pack`` is the row of the pack that it came in."""
+    """The records of a batch of packs, one entry a record; ``pack`` is the row of the pack that it came in.
+
+    ``values`` may be skimmed: without members that no field of the pipeline is in. ``size`` is a value's length as it
+    came, -1 for null.
+    """
 
     pack: Int64s
     offset: Int64s
     kafka_ms: Int64s
+    size: Int64s
     values: pa.Array
     keys: pa.Array
     headers: pa.MapArray
+
+    def starts(self) -> Int64s:
+        """Where each value, as it came, begins among those of its pack."""
+        sizes = np.maximum(self.size, 0)
+        before = np.cumsum(sizes) - sizes
+        found: Int64s = before - before[np.searchsorted(self.pack, self.pack)]
+        return found
 
 
 def unpack(
@@ -68,6 +84,7 @@ def unpack(
         np.repeat(np.arange(len(index)), np.diff(offsets(index)) // ENTRY.itemsize),
         entries["offset"].astype(np.int64),
         entries["kafka_ms"].astype(np.int64),
+        entries["size"].astype(np.int64),
         _split(entries["value"], _content(values)),
         _split(entries["key"], _content(keys)),
         pa.MapArray.from_arrays(pa.array(bounds), names.cast(pa.string()), contents),

@@ -23,6 +23,8 @@ class Sent:
     headers: Headers = ()
     kafka_ms: int = 0
     offset: int = 0
+    whole: bytes | None = None
+    """The value as it came, of which ``value`` is what is left; null where that is the same."""
 
 
 def columns(batch: Sequence[Sequence[Sent]]) -> list[pa.Array]:
@@ -32,9 +34,7 @@ def columns(batch: Sequence[Sequence[Sent]]) -> list[pa.Array]:
 
 
 def _pack(records: Sequence[Sent]) -> list[bytes | None]:
-    index = b"".join(
-        struct.pack("<qqiii", r.offset, r.kafka_ms, _length(r.key), _length(r.value), len(r.headers)) for r in records
-    )
+    index = b"".join(map(_entry, records))
     headers = [(name.encode(), value) for record in records for name, value in record.headers]
     return [
         index,
@@ -43,6 +43,13 @@ def _pack(records: Sequence[Sent]) -> list[bytes | None]:
         b"".join(struct.pack("<ii", len(name), _length(value)) for name, value in headers) or None,
         b"".join(name + (value or b"") for name, value in headers) or None,
     ]
+
+
+def _entry(r: Sent) -> bytes:
+    whole = r.value if r.whole is None else r.whole
+    return struct.pack(
+        "<qqiiii", r.offset, r.kafka_ms, _length(r.key), _length(r.value), len(r.headers), _length(whole)
+    )
 
 
 def _length(data: bytes | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -72,7 +73,7 @@ def test_every_record_of_a_batch_is_in_a_piece_or_rejected() -> None:
     assert {piece.bucket for piece in found} <= set(range(SPEC.buckets))
     assert sum(partials.decode(piece.partial, SPEC.aggregates[0]).num_rows for piece in found) == 42
     assert [content for _, content in rejected(said)] == [[None, b"broken"]] * 8
-    assert rejected(said)[1][0].endswith("\tin\t0\t7")
+    assert rejected(said)[1][0].endswith("\tin\t0\t7\t\t")
 
 
 def test_a_reject_is_in_the_row_of_its_pack() -> None:
@@ -82,6 +83,26 @@ def test_a_reject_is_in_the_row_of_its_pack() -> None:
     assert [row and len(row["rejected"] or ()) for row in said.to_pylist()] == [1, 1, 1]
     said = answer(function, [b'{"k":1,"ts":1}'] * 4, in_packs_of=2)
     assert [row is None for row in said.to_pylist()] == [False, True]
+
+
+def test_a_reject_that_came_skimmed_says_where_the_whole_value_is() -> None:
+    function = opened(DecodeAndCombine(SPEC, (Inlet("", "in"),)))
+    good = Sent(b'{"k":1,"ts":1}', whole=b'{"k":1,"ts":1,"x":"more"}')
+    packs = [[good, Sent(None), good], [good, Sent(b"{}", whole=b'{"x":"more"}'), Sent(b"broken"), Sent(None)]]
+    said = function.eval(*columns(packs), 0, pa.array([0, 0], pa.int32()))
+    assert [(place.split("\t")[-2:], content) for place, content in rejected(said)] == [
+        (["", ""], [None, None]),
+        (["", ""], [None, None]),
+        (["25", "12"], [None, None]),
+        (["", ""], [None, b"broken"]),
+    ]
+
+
+def test_a_value_is_as_large_as_it_came() -> None:
+    function = opened(DecodeAndCombine(replace(SPEC, max_value_bytes=20), (Inlet("", "in"),)))
+    sent = [Sent(b'{"k":1,"ts":1}', whole=b'{"k":1,"ts":1,"x":%d}' % x) for x in (1, 10)]
+    said = function.eval(*columns([sent]), 0, pa.array([0], pa.int32()))
+    assert [place.split("\t")[0] for place, _ in rejected(said)] == ["value_too_large"]
 
 
 def test_a_reject_keeps_its_own_headers_but_those_of_value_null() -> None:

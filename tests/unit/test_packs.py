@@ -27,6 +27,13 @@ def test_a_part_of_a_batch_is_read_as_the_whole(batch: list[list[Sent]], data: s
     assert unpacked(unpack(*part)) == [(row, record) for row, pack in enumerate(batch[first:]) for record in pack]
 
 
+def test_where_values_stood_before_they_were_skimmed() -> None:
+    packs = [[Sent(b"a"), Sent(None), Sent(b"", whole=b"bcd"), Sent(b"e")], [Sent(b""), Sent(b"f", whole=b"fg")]]
+    found = unpack(*columns(packs))
+    assert found.size.tolist() == [1, -1, 3, 1, 0, 2]
+    assert found.starts().tolist() == [0, 1, 1, 4, 0, 0]
+
+
 def test_columns_of_nulls_are_empty() -> None:
     index, values, *_ = columns([[Sent(b"a"), Sent(b"b")]])
     nulls = [pa.nulls(1, pa.binary())] * 3

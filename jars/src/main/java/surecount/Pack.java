@@ -3,8 +3,10 @@ package surecount;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.function.UnaryOperator;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Headers;
@@ -14,24 +16,26 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.Re
  * Consecutive records of a partition as one record. The layout, which {@code udfs/packs.py} reads:
  *
  * <ul>
- *   <li>Its key is an index: for each record offset and timestamp, 8 bytes each, length of key and of value, and number
- *       of headers, 4 bytes each, all little-endian. A length of -1 is null.
- *   <li>Its value is the records' values, one after the other.
+ *   <li>Its key is an index: for each record offset and timestamp, 8 bytes each, length of key and of value, number of
+ *       headers, and length of the value as it came, 4 bytes each, all little-endian. A length of -1 is null.
+ *   <li>Its value is the records' values as they came, one after the other. Where they were skimmed ({@link Skimmer}),
+ *       what is left of them stands in a header; else their two lengths are the same.
  *   <li>Headers hold the records' keys one after the other; for each of the records' headers the lengths of its name
  *       and value; and those, name and value in turns. One that would be empty is left out.
- *   <li>Of one of the records it has the timestamp, the headers, and most often the value as a header, for the
- *       watermark.
+ *   <li>Of one of the records it has the timestamp, the headers, and most often the value, skimmed, as a header, for
+ *       the watermark.
  *   <li>Its offset is that of the last record.
  * </ul>
  */
 final class Pack {
 
-    static final String LAYOUT = "1";
+    static final String LAYOUT = "2";
 
-    private static final int ENTRY_BYTES = 28;
+    private static final int ENTRY_BYTES = 32;
     private static final int HEADER_ENTRY_BYTES = 8;
 
     private static final String SAMPLE = "surecount.pack.sample";
+    private static final String SKIMMED = "surecount.pack.skimmed";
     private static final String KEYS = "surecount.pack.keys";
     private static final String HEADER_LENGTHS = "surecount.pack.header-lengths";
     private static final String HEADER_BYTES = "surecount.pack.header-bytes";
@@ -39,30 +43,41 @@ final class Pack {
     private Pack() {}
 
     static ConsumerRecord<byte[], byte[]> of(
-            List<ConsumerRecord<byte[], byte[]>> records, boolean youngest, boolean sampled) {
+            List<ConsumerRecord<byte[], byte[]>> records,
+            boolean youngest,
+            boolean withSample,
+            UnaryOperator<byte[]> skim) {
         int keyBytes = 0;
         int valueBytes = 0;
+        int skimmedBytes = 0;
         int headers = 0;
         int headerBytes = 0;
-        ConsumerRecord<byte[], byte[]> last = records.get(records.size() - 1);
-        ConsumerRecord<byte[], byte[]> sample = last;
-        for (ConsumerRecord<byte[], byte[]> record : records) {
+        int sample = records.size() - 1;
+        List<byte[]> skimmed = new ArrayList<>(records.size());
+        for (int i = 0; i < records.size(); i++) {
+            ConsumerRecord<byte[], byte[]> record = records.get(i);
+            skimmed.add(skim.apply(record.value()));
+            skimmedBytes += Math.max(length(skimmed.get(i)), 0);
             keyBytes += Math.max(length(record.key()), 0);
             valueBytes += Math.max(length(record.value()), 0);
             for (Header header : record.headers()) {
                 headers++;
                 headerBytes += utf8(header).length + Math.max(length(header.value()), 0);
             }
-            if (youngest && record.timestamp() > sample.timestamp()) {
-                sample = record;
+            if (youngest && record.timestamp() > records.get(sample).timestamp()) {
+                sample = i;
             }
         }
+        boolean isSkimmed = skimmedBytes < valueBytes / 2;
         ByteBuffer index = buffer(ENTRY_BYTES * records.size());
         ByteBuffer keys = buffer(keyBytes);
         ByteBuffer values = buffer(valueBytes);
+        ByteBuffer left = buffer(isSkimmed ? skimmedBytes : 0);
         ByteBuffer lengths = buffer(HEADER_ENTRY_BYTES * headers);
         ByteBuffer contents = buffer(headerBytes);
-        for (ConsumerRecord<byte[], byte[]> record : records) {
+        for (int i = 0; i < records.size(); i++) {
+            ConsumerRecord<byte[], byte[]> record = records.get(i);
+            byte[] value = isSkimmed ? skimmed.get(i) : record.value();
             int before = lengths.position();
             for (Header header : record.headers()) {
                 byte[] name = utf8(header);
@@ -72,12 +87,18 @@ final class Pack {
             }
             int count = (lengths.position() - before) / HEADER_ENTRY_BYTES;
             index.putLong(record.offset()).putLong(record.timestamp());
-            index.putInt(length(record.key())).putInt(length(record.value())).putInt(count);
+            index.putInt(length(record.key())).putInt(length(value)).putInt(count).putInt(length(record.value()));
             put(keys, record.key());
             put(values, record.value());
+            if (isSkimmed) {
+                put(left, value);
+            }
         }
-        Headers all = new RecordHeaders(sample.headers().toArray());
-        add(all, SAMPLE, sampled ? sample.value() : null);
+        ConsumerRecord<byte[], byte[]> last = records.get(records.size() - 1);
+        ConsumerRecord<byte[], byte[]> sampled = records.get(sample);
+        Headers all = new RecordHeaders(sampled.headers().toArray());
+        add(all, SAMPLE, withSample ? skimmed.get(sample) : null);
+        add(all, SKIMMED, left.array());
         add(all, KEYS, keys.array());
         add(all, HEADER_LENGTHS, lengths.array());
         add(all, HEADER_BYTES, contents.array());
@@ -85,8 +106,8 @@ final class Pack {
                 last.topic(),
                 last.partition(),
                 last.offset(),
-                sample.timestamp(),
-                sample.timestampType(),
+                sampled.timestamp(),
+                sampled.timestampType(),
                 index.capacity(),
                 valueBytes,
                 index.array(),

@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -39,13 +40,17 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Of a source that is to stop at the topics' ends: the topics, with semicolons between them. */
     static final String BOUNDED_CONFIG = "surecount.pack.bounded";
 
+    /** Of values that are JSON, what is read of them: names of members, with quotes between them. Values are skimmed. */
+    static final String FIELDS_CONFIG = "surecount.pack.fields";
+
     /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
     private static final int FEW = 16;
 
-    private static final int MOST_BYTES = 64 << 10;
+    private static final int MOST_BYTES = 32 << 10;
 
     private int mostRecords;
     private boolean youngest;
+    private UnaryOperator<byte[]> skim;
     private Map<TopicPartition, Long> ends;
 
     @Override
@@ -56,6 +61,8 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         }
         mostRecords = Integer.parseInt((String) configs.get(RECORDS_CONFIG));
         youngest = "youngest".equals(configs.get(SAMPLE_CONFIG));
+        String fields = (String) configs.get(FIELDS_CONFIG);
+        skim = fields == null ? UnaryOperator.identity() : new Skimmer(fields)::skim;
         String bounded = (String) configs.get(BOUNDED_CONFIG);
         ends = bounded == null ? null : ends(Arrays.asList(bounded.split(";")), configs);
     }
@@ -111,14 +118,14 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 unsampled += next - first;
                 // To look into a value costs as much as the value is long.
                 boolean sampled = unsampled >= FEW || records.size() <= FEW;
-                packs.add(Pack.of(records.subList(first, next), youngest, sampled));
+                packs.add(Pack.of(records.subList(first, next), youngest, sampled, skim));
                 first = next;
                 bytes = 0;
                 unsampled = sampled ? 0 : unsampled;
             }
             bytes += Math.max(record.serializedKeySize(), 0) + Math.max(record.serializedValueSize(), 0);
         }
-        packs.add(Pack.of(records.subList(first, records.size()), youngest, true));
+        packs.add(Pack.of(records.subList(first, records.size()), youngest, true, skim));
         return packs;
     }
 
