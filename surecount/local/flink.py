@@ -31,6 +31,7 @@ from surecount.local.spec import ProcessSpec
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
 _JVM_OPTIONS = "env.java.opts.all"
+_TASKMANAGER_OPTIONS = "env.java.opts.taskmanager"
 _CLIENT = Path(__file__).with_name("client")
 
 
@@ -230,14 +231,17 @@ def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -
     # it lost, and need not wait for the old one's heartbeat.
     identity = ["-D", f"taskmanager.resource-id={name}"]
     arguments = ["--configDir", str(layout.conf), *resources.dynamic, *identity]
-    return _process(java, layout, name, resources, main, arguments)
+    return _process(java, layout, name, resources, main, arguments, *_options(layout, _TASKMANAGER_OPTIONS))
+
+
+def _options(layout: Layout, key: str) -> list[str]:
+    return conf_value((layout.conf / "config.yaml").read_text(encoding="utf-8"), key).split()
 
 
 def _process(
     java: Path, layout: Layout, name: str, resources: Resources, main: str, arguments: Sequence[str], *options: str
 ) -> ProcessSpec:
     scratch = layout.scratch(name)
-    conf = (layout.conf / "config.yaml").read_text(encoding="utf-8")
     logging = f"file:{layout.conf}/log4j-console.properties"
     argv = [
         str(java),
@@ -245,7 +249,7 @@ def _process(
         "-XX:+IgnoreUnrecognizedVMOptions",
         *QUIET_JVM,
         *options,
-        *conf_value(conf, _JVM_OPTIONS).split(),
+        *_options(layout, _JVM_OPTIONS),
         f"-Djava.io.tmpdir={scratch}",
         f"-XX:ErrorFile={layout.logs}/{name}-crash.log",
         f"-Dlog.file={layout.log(name)}",
