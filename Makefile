@@ -20,7 +20,7 @@ bench: setup ## measurements on a cluster of their own: make bench ARGS="latency
 chaos: setup ## breaks things on purpose for 10 minutes, and judges every record: make chaos ARGS="--seed 7"
 	@$(BIN)/surecount chaos examples/pathways.toml --minutes 10 $(ARGS)
 
-test: setup ## the whole suite, some 22 minutes on 2 cores; with ARGS="PATH …" what they choose
+test: setup ## the whole suite, some 15 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
 	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder --durations 25
