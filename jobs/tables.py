@@ -113,8 +113,9 @@ def _read(
         "properties.group.id": pipeline.group_id(job),
         "properties.isolation.level": "read_committed",
         "properties.max.partition.fetch.bytes": str(4 << 20),
-        # Fetching and reading wait for each other at the end of every poll.
-        "properties.max.poll.records": "10000",
+        # Fetching and reading wait for each other at the end of every poll. But what a poll brings is in memory at
+        # once, and a fetch of few bytes may hold many large records, compressed.
+        "properties.max.poll.records": "1000",
         "scan.startup.mode": "group-offsets" if from_group else "earliest-offset",
     }
     if from_group:
