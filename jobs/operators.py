@@ -141,8 +141,10 @@ def _rejected(
 ) -> dict[int, list[tuple[int, list[bytes | None]]]]:
     """By pack, what is said of each rejected record, and its bytes."""
     found: dict[int, list[tuple[int, list[bytes | None]]]] = {}
+    if not rejected:
+        return found
     headers = arrived.own_headers(np.array([one.row for one in rejected], np.int64))
-    starts = packed.starts() if rejected else packed.size
+    starts = packed.starts()
     for one in rejected:
         origin = arrived.origin(one.row)
         value: bytes | None = arrived.values[one.row].as_py()

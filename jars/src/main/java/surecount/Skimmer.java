@@ -110,9 +110,9 @@ final class Skimmer {
             case '"':
                 return string();
             case '{':
-                return level < MOST_LEVELS && object(level + 1);
+                return items(true, '}', level + 1);
             case '[':
-                return level < MOST_LEVELS && list(level + 1);
+                return items(false, ']', level + 1);
             case 't':
                 return word("true");
             case 'f':
@@ -124,36 +124,24 @@ final class Skimmer {
         }
     }
 
-    private boolean object(int level) {
+    /** What stands in an object, where each has a name, or in a list, up to its end. */
+    private boolean items(boolean areNamed, char end, int level) {
+        if (level > MOST_LEVELS) {
+            return false;
+        }
         at++;
         blanks();
-        if (take('}')) {
+        if (take(end)) {
             return true;
         }
         do {
             blanks();
-            if (!name() || !colon() || !any(level)) {
+            if (areNamed && !(name() && colon()) || !any(level)) {
                 return false;
             }
             blanks();
         } while (take(','));
-        return take('}');
-    }
-
-    private boolean list(int level) {
-        at++;
-        blanks();
-        if (take(']')) {
-            return true;
-        }
-        do {
-            blanks();
-            if (!any(level)) {
-                return false;
-            }
-            blanks();
-        } while (take(','));
-        return take(']');
+        return take(end);
     }
 
     private boolean name() {
