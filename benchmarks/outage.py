@@ -25,7 +25,9 @@ from surecount.ops.flink import Flink
 
 IDLE_AFTER_S = 30
 """The default of pipelines."""
-_WINDOW_MS = 5_000
+_WINDOW_MS = _INTERVAL_MS = 2_000
+"""Short, since results wait for their window and for the checkpoints of three jobs, killed or not; with 5 s each, that
+alone is as long as what a gap may be beyond ``idle_after``."""
 _KEYS = 100
 
 _PIPELINE = f"""
@@ -51,7 +53,7 @@ sum = ["amount"]
 window = "{_WINDOW_MS} ms"
 
 [checkpoint]
-interval = "5 s"
+interval = "{_INTERVAL_MS} ms"
 """
 
 
