@@ -97,35 +97,35 @@ def fill(servers: str, topic: str, partitions: int, events: Events, *, sentinel_
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(topic, partitions, config=_TOPIC)])[topic].result(timeout=10)
     failed: list[str] = []
-    producer = Producer(
-        {
-            "bootstrap.servers": servers, "enable.idempotence": True, "compression.type": "lz4", "linger.ms": 20,
-            "batch.size": 512 * 1024, "queue.buffering.max.messages": 1_000_000, "delivery.report.only.error": True,
-            "on_delivery": lambda error, _: failed.append(error.str()),
-        }
-    )  # fmt: skip
+    settings = {
+        "bootstrap.servers": servers, "enable.idempotence": True, "compression.type": "lz4", "linger.ms": 20,
+        "batch.size": 512 * 1024, "queue.buffering.max.messages": 1_000_000, "delivery.report.only.error": True,
+        "on_delivery": lambda error, _: failed.append(error.str()),
+    }  # fmt: skip
+    # One that is not closed goes on looking for the broker when the stack is gone.
+    with Producer(settings) as producer:
 
-    def send(partition: int, ms: int, value: bytes) -> None:
-        while True:
-            try:
-                producer.produce(topic, value, None, partition, None, None, ms)
-            except BufferError:
-                producer.poll(0.1)
-            else:
-                return
+        def send(partition: int, ms: int, value: bytes) -> None:
+            while True:
+                try:
+                    producer.produce(topic, value, None, partition, None, None, ms)
+                except BufferError:
+                    producer.poll(0.1)
+                else:
+                    return
 
-    for i, (ms, value) in enumerate(values(events, start_ms)):
-        send(i % partitions, ms, value)
-        if i % 10_000 == 0:
-            producer.poll(0)
-    last_ms = start_ms + events.windows * events.window_ms + _SENTINEL_MS
-    for partition in range(partitions):
-        names = [f"{SENTINEL}-{number}" for number in range(_SENTINELS)]
-        # Only where the key's events are: one that stands elsewhere could be read before them.
-        names += [key_name(key) for key in range(partition, events.keys, partitions)] if sentinel_per_key else []
-        for name in names:
-            send(partition, last_ms, _value(last_ms, [name] * events.aggregates, 0))
-    producer.flush()
+        for i, (ms, value) in enumerate(values(events, start_ms)):
+            send(i % partitions, ms, value)
+            if i % 10_000 == 0:
+                producer.poll(0)
+        last_ms = start_ms + events.windows * events.window_ms + _SENTINEL_MS
+        for partition in range(partitions):
+            names = [f"{SENTINEL}-{number}" for number in range(_SENTINELS)]
+            # Only where the key's events are: one that stands elsewhere could be read before them.
+            names += [key_name(key) for key in range(partition, events.keys, partitions)] if sentinel_per_key else []
+            for name in names:
+                send(partition, last_ms, _value(last_ms, [name] * events.aggregates, 0))
+        producer.flush()
     if failed:
         raise SurecountError(f"{len(failed):,} records were not delivered: {failed[0]}", exit_code=1)
     return start_ms

@@ -85,8 +85,9 @@ def _turn(when: str, case: Case, driver: Driver, peers: Mapping[str, Peer]) -> l
 
 
 def table(title: str, runs: Mapping[int, Sequence[Run]]) -> str:
-    """By value and program, in Markdown: medians of whole elapsed seconds and CPU seconds, and what is wrong."""
-    head = (title, "program", "elapsed s", "CPU s", "peak MB", "answers")
+    """By value and program, in Markdown: medians of the seconds until results were readable, until they were written,
+    and of CPU, and what is wrong."""
+    head = (title, "program", "elapsed s", "written s", "CPU s", "peak MB", "answers")
     lines = [row(head), row(["---"] * len(head))]
     for value, found in runs.items():
         for peer, of_peer in _by_peer(found).items():
@@ -94,21 +95,23 @@ def table(title: str, runs: Mapping[int, Sequence[Run]]) -> str:
             right = [one for one in of_peer if one.elapsed_s is not None]
             figures = (
                 f"{median(one.elapsed_s or 0 for one in right):.1f}",
+                f"{median(one.written_s or 0 for one in right):.1f}",
                 f"{median(one.cpu_s for one in right):.1f}",
                 f"{max(one.peak_bytes for one in right) / 1e6:,.0f}",
-            ) if right else ("–", "–", "–")  # fmt: skip
+            ) if right else ("–",) * 4  # fmt: skip
             lines.append(row([f"{value:,}", peer, *figures, wrong or "exact"]))
     return "\n".join(lines) + "\n"
 
 
 def picture(title: str, runs: Mapping[int, Sequence[Run]]) -> str:
-    """Medians as an SVG: elapsed seconds, and CPU seconds beside them, of each program; wrong answers have no place."""
+    """Medians as an SVG: seconds until the results were written, and CPU seconds beside them, of each program; wrong
+    answers have no place. Seconds until they were readable would show little but checkpoints."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    for axes, label in zip(figure.subplots(1, 2), ("elapsed s", "CPU s"), strict=True):
+    for axes, label in zip(figure.subplots(1, 2), ("written s", "CPU s"), strict=True):
         points: dict[str, dict[int, float]] = defaultdict(dict)
         for value, found in runs.items():
             for peer, of_peer in _by_peer(found).items():
-                times = [one.elapsed_s if label == "elapsed s" else one.cpu_s for one in of_peer if one.elapsed_s]
+                times = [one.written_s if label == "written s" else one.cpu_s for one in of_peer if one.elapsed_s]
                 if times:
                     points[peer][value] = median(time or 0 for time in times)
         for peer, of_peer_points in points.items():

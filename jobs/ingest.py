@@ -37,13 +37,16 @@ _BATCH_TIMES = 4
 """What ingest writes can be read at a checkpoint, so short bundles gain nothing; and at the end of each, every
 bucket that had records writes its state."""
 
+_BATCHES_IN_FLIGHT = 2
+"""Whole records travel on from decoding, through memory that they wait in twice, and Python is what they wait for."""
+
 # The id logs know what they need; PyFlink would else keep the last 1,000 segments of each bucket in Python as well.
 _SETTINGS = {"python.map-state.read-cache-size": "1"}
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _UIDS, _SETTINGS, batch_times=_BATCH_TIMES)
+    run(JOB, __doc__, build, _UIDS, _SETTINGS, batches_in_flight=_BATCHES_IN_FLIGHT, batch_times=_BATCH_TIMES)
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:

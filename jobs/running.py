@@ -20,12 +20,6 @@ from udfs import packs
 
 _WORKERS = "pyflink.fn_execution"
 """What of PyFlink runs in workers."""
-_BATCHES_IN_FLIGHT = 8
-"""Batches that the JVM may send before it waits for all of their answers.
-
-It reads on while Python works on those before the last. The records wait in the JVM's heap, so this is also
-a matter of memory; ``performance.batch_time`` bounds it where records are large.
-"""
 
 
 def run(
@@ -35,6 +29,7 @@ def run(
     uids: Mapping[str, str],
     settings: Mapping[str, str] = MappingProxyType({}),
     *,
+    batches_in_flight: int = 8,
     batch_times: int = 1,
     keyed_settings: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -42,20 +37,23 @@ def run(
 
     ``uids`` are those of ``source`` and of each sink by its table's name. The table layer's own are numbers in the
     order of its plan, so that a query with a step more would leave the state of all sinks behind it to nobody.
-    ``settings`` are Flink's, where a job needs others than the rest; a bundle lasts ``batch_times`` times
-    ``performance.batch_time``. ``keyed_settings`` are for the operators behind ``by_bucket``, in place of those.
+    ``settings`` are Flink's, where a job needs others than the rest. A bundle, after which the JVM waits for all
+    answers, is of ``batches_in_flight`` batches, and lasts ``batch_times`` times ``performance.batch_time``. The JVM
+    sends on while Python works on the first of them, and what waits does so in direct memory: so this is speed against
+    memory. ``keyed_settings`` are for the operators behind ``by_bucket``, in place of those.
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
     plan_without_beam()
-    all_settings = configuration(pipeline, settings, batch_times)
+    all_settings = configuration(pipeline, settings, batches_in_flight, batch_times)
     environment = StreamExecutionEnvironment.get_execution_environment(all_settings)
     environment.set_parallelism(arguments.parallelism)
     table_environment = StreamTableEnvironment.create(environment)
     build(table_environment, pipeline, arguments)
     _pin(environment, uids, arguments.generation)
     # The table layer has copied its settings; operators of the DataStream API take theirs when the job is handed over.
-    _set(environment, keyed_settings)
+    pieces = batches_in_flight * pipeline.state.buckets
+    _set(environment, {"python.fn-execution.bundle.size": str(pieces), **keyed_settings})
     _ship_no_jars(environment)
     environment.execute(arguments.name or f"{pipeline.name}.{job}")
 
@@ -122,7 +120,9 @@ def reading(arguments: argparse.Namespace) -> dict[str, bool]:
     return {"bounded": arguments.bounded, "from_group": arguments.generation > 0}
 
 
-def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: int) -> Configuration:
+def configuration(
+    pipeline: Pipeline, settings: Mapping[str, str], batches_in_flight: int, batch_times: int
+) -> Configuration:
     """What the job needs of Flink beyond the cluster's own ``config.yaml``."""
     batch_packs = max(1, pipeline.performance.batch_records // packs.RECORDS)
     all_settings = {
@@ -132,7 +132,7 @@ def configuration(pipeline: Pipeline, settings: Mapping[str, str], batch_times: 
         "pipeline.object-reuse": "true",
         "python.execution-mode": "process",
         "python.fn-execution.arrow.batch.size": str(batch_packs),
-        "python.fn-execution.bundle.size": str(_BATCHES_IN_FLIGHT * batch_packs),
+        "python.fn-execution.bundle.size": str(batches_in_flight * batch_packs),
         "python.fn-execution.bundle.time": str(batch_times * pipeline.performance.batch_time),
         "table.exec.uid.generation": "ALWAYS",
         # Flink cuts longer methods, by default those of more than 4,000 characters, into ones that share fields.

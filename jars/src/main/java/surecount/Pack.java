@@ -31,7 +31,7 @@ final class Pack {
 
     static final String LAYOUT = "2";
 
-    private static final int ENTRY_BYTES = 32;
+    static final int ENTRY_BYTES = 32;
     private static final int HEADER_ENTRY_BYTES = 8;
 
     private static final String SAMPLE = "surecount.pack.sample";

@@ -46,6 +46,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
     private static final int FEW = 16;
 
+    /** What crosses to Python waits for it in direct memory, of which Flink grants 128 MB where nobody asks for more. */
     private static final int MOST_BYTES = 32 << 10;
 
     private int mostRecords;
@@ -123,7 +124,9 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 bytes = 0;
                 unsampled = sampled ? 0 : unsampled;
             }
-            bytes += Math.max(record.serializedKeySize(), 0) + Math.max(record.serializedValueSize(), 0);
+            bytes += Pack.ENTRY_BYTES
+                    + Math.max(record.serializedKeySize(), 0)
+                    + Math.max(record.serializedValueSize(), 0);
         }
         packs.add(Pack.of(records.subList(first, records.size()), youngest, true, skim));
         return packs;
