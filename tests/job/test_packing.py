@@ -128,10 +128,14 @@ def test_the_youngest_record_can_be_the_sample() -> None:
 
 
 def test_a_pack_of_large_records_holds_fewer_and_not_each_is_looked_into() -> None:
-    records = [Sent(bytes(20_000), offset=at) for at in range(42)]
-    found = intercepted({0: records})
-    assert [len(pack.records) for pack in found] == [2] * 21
-    assert [at for at, pack in enumerate(found) if packs.SAMPLE_HEADER in pack.headers] == [7, 15, 20]
+    # Two of these are 32 KiB, with what the index says of them.
+    most = (32 << 10) // 2 - packs.ENTRY.itemsize
+    found = intercepted({size: [Sent(bytes(size), offset=at) for at in range(42)] for size in (most, most + 1)})
+    in_pairs, alone = ([pack for pack in found if pack.partition == size] for size in (most, most + 1))
+    assert [len(pack.records) for pack in in_pairs] == [2] * 21
+    assert [at for at, pack in enumerate(in_pairs) if packs.SAMPLE_HEADER in pack.headers] == [7, 15, 20]
+    assert [len(pack.records) for pack in alone] == [1] * 42
+    assert [at for at, pack in enumerate(alone) if packs.SAMPLE_HEADER in pack.headers] == [15, 31, 41]
 
 
 SKIMMED: dict[str, str | None] = {

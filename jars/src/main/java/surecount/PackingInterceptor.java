@@ -46,7 +46,10 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
     private static final int FEW = 16;
 
-    /** What crosses to Python waits for it in direct memory, of which Flink grants 128 MB where nobody asks for more. */
+    /**
+     * Of a pack of more than one record, headers aside. What crosses to Python waits for it in direct memory, of which
+     * Flink grants 128 MB where nobody asks for more.
+     */
     private static final int MOST_BYTES = 32 << 10;
 
     private int mostRecords;
@@ -114,7 +117,10 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         int unsampled = 0;
         for (int next = 0; next < records.size(); next++) {
             ConsumerRecord<byte[], byte[]> record = records.get(next);
-            boolean fits = next - first < most && bytes < MOST_BYTES && record.offset() < end;
+            int size = Pack.ENTRY_BYTES
+                    + Math.max(record.serializedKeySize(), 0)
+                    + Math.max(record.serializedValueSize(), 0);
+            boolean fits = next - first < most && bytes + size <= MOST_BYTES && record.offset() < end;
             if (next > first && !fits) {
                 unsampled += next - first;
                 // To look into a value costs as much as the value is long.
@@ -124,9 +130,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 bytes = 0;
                 unsampled = sampled ? 0 : unsampled;
             }
-            bytes += Pack.ENTRY_BYTES
-                    + Math.max(record.serializedKeySize(), 0)
-                    + Math.max(record.serializedValueSize(), 0);
+            bytes += size;
         }
         packs.add(Pack.of(records.subList(first, records.size()), youngest, true, skim));
         return packs;
