@@ -33,6 +33,7 @@ from surecount.console import (
     err,
     find_cluster,
     flink_url,
+    marked,
     out,
     print_json,
     progress,
@@ -70,7 +71,7 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        out.print(f"surecount {__version__}", highlight=False)
+        out.print(f"surecount {__version__}")
         raise typer.Exit
 
 
@@ -111,9 +112,9 @@ def up(
             flink_settings=flink_settings,
         )
     except StackRunsError as running:
-        out.print(running.message, highlight=False, markup=False)
+        out.print(running.message)
     where = f"Kafka {stack.bootstrap_servers}" + (f"   Flink {stack.flink_url}" if flink else "")
-    out.print(where, highlight=False)
+    out.print(where)
 
 
 def start(stack: Stack, **options: Any) -> None:
@@ -121,7 +122,7 @@ def start(stack: Stack, **options: Any) -> None:
     with out.status("starting"):
         stack.up(
             **options,
-            on_ready=lambda name, s: out.print(f"[green]✓[/] {name} ready after {s:.1f} s", highlight=False),
+            on_ready=lambda name, s: out.print(marked("✓", "green", f"{name} ready after {s:.1f} s")),
         )
 
 
@@ -148,11 +149,11 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
             table.add_row(p.name, state, str(p.pid or ""), up_s, str(p.restarts), f"{p.rss_bytes >> 20} MiB")
         out.print(table)
         for job in jobs_found:
-            out.print(f"job {job.name} {job.state} {job.id}", highlight=False)
+            out.print(f"job {job.name} {job.state} {job.id}")
             for note in job.notes:
-                out.print(f"  {note}", style="yellow", markup=False, highlight=False)
+                out.print(f"  {note}", style="yellow")
         for problem in problems:
-            err.print(f"problem: {problem}", style="red", markup=False, highlight=False)
+            err.print(f"problem: {problem}", style="red")
     if problems:
         raise typer.Exit(1)
 
@@ -165,7 +166,7 @@ def down(
     """Stop everything that `up` started."""
     with out.status("stopping"):
         stopped = Stack(directory).down(purge=purge)
-    out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running", highlight=False)
+    out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
@@ -173,10 +174,10 @@ def new(name: str, folder: Annotated[Path, typer.Option(help="Where to write.")]
     """Write a commented pipeline file, its JSON Schema for editors, and an example udf."""
     config.check_name(name)
     for path in templates.write(folder, name):
-        out.print(f"wrote {path}", highlight=False)
+        out.print(f"wrote {path}")
     schema = folder / "pipeline.schema.json"
     schema.write_text(json.dumps(config.json_schema(), indent=2) + "\n", encoding="utf-8")
-    out.print(f"wrote {schema}\nnext: surecount check {folder / name}.toml", highlight=False)
+    out.print(f"wrote {schema}\nnext: surecount check {folder / name}.toml")
 
 
 @app.command()
@@ -199,7 +200,7 @@ def check(
         print_json(content)
     else:
         for line in plans.lines(content):
-            out.print(line, markup=False, highlight=False)
+            out.print(line)
 
 
 @app.command()
@@ -235,7 +236,7 @@ def generate(
     if as_json:
         print_json(dataclasses.asdict(summary))
     else:
-        out.print(str(summary), markup=False, highlight=False)
+        out.print(str(summary))
     if summary.expected is None:
         raise typer.Exit(130)
 
@@ -293,7 +294,7 @@ def submit(
             state = cluster.state(job_id)
             done.append({"job": job_id, "name": job_name(loaded, name), "state": state, "seconds": seconds})
             if not as_json:
-                out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}", highlight=False)
+                out.print(f"{job_name(loaded, name)} {state} after {seconds:.1f} s, job {job_id}")
     if as_json:
         print_json(done)
     troubles.check([name for name in names if any(job["name"] == job_name(loaded, name) for job in done)])
@@ -379,7 +380,7 @@ def _history(pipeline: Pipeline, directory: Path, flink: str | None) -> History 
         return history(pipeline, Flink(flink_url(directory, flink)))
     except SurecountError as error:
         note = f"note: the run ledger is not read, so what upgrades changed is not known: {error.message}"
-        err.print(note, style="yellow", markup=False, highlight=False)
+        err.print(note, style="yellow")
         return None
 
 

@@ -12,16 +12,45 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
 
 from surecount.errors import SurecountError
+from surecount.foreign_text import visible
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
 from surecount.ops.submit import client_environment
 
-out = Console()
-err = Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console that shows foreign text and never obeys it.
+
+    Keys, names and other programs' messages may hold a terminal's commands, or what rich takes for markup. So
+    strings are no markup here (a ``Text`` has styles where they are wanted), and what is not printable is escaped:
+    in strings before they are laid out, in anything else in the last step, which nothing that is printed can avoid.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich has it, but for what is not printable."""
+        return super().render_str(_visible_lines(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich has it, but for what is not printable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_visible_lines(segment.text), segment.style)
+
+
+def _visible_lines(text: str) -> str:
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's TOML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -57,7 +86,7 @@ def run(app: typer.Typer) -> None:
             sys.exit(128 + stopped_by[0])
         if not isinstance(error, SurecountError):
             raise
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(error.exit_code)
 
 
@@ -95,6 +124,11 @@ def find_cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, s
         return Flink(flink), client_environment()
     stack = Stack(directory)
     return Flink(stack.flink_url), stack.flink_env()
+
+
+def marked(mark: str, style: str, text: str) -> Text:
+    """A line that begins with a coloured mark."""
+    return Text.assemble((mark, style), f" {text}")
 
 
 def print_json(content: Any) -> None:

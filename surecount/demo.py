@@ -12,7 +12,7 @@ from pathlib import Path
 
 from surecount import cli, config, topics
 from surecount.config import Pipeline
-from surecount.console import err, out
+from surecount.console import err, marked, out
 from surecount.errors import SurecountError
 from surecount.generate import generate
 from surecount.generator.options import Options
@@ -42,10 +42,10 @@ def run(seconds: int, *, keep: bool) -> None:
     finally:
         stack.down()
         if kept:
-            out.print(f"kept {folder}, with logs in {stack.logs_dir}", highlight=False)
+            out.print(f"kept {folder}, with logs in {stack.logs_dir}")
         else:
             shutil.rmtree(folder)
-            out.print("stopped all, nothing left behind", highlight=False)
+            out.print("stopped all, nothing left behind")
 
 
 def _pipeline_file(folder: Path, stack: Stack) -> Path:
@@ -66,9 +66,12 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
         job_id = submit(pipeline, file, flink, stack.flink_env())
         wait_until_running(flink, job_id)
     out.print(
-        f"[green]✓[/] job runs; {RATE:,} events/s for {seconds} s: {KEYS} customers, 1 % late, 0.5 % bad, "
-        "out of order by up to 1.5 s",
-        highlight=False,
+        marked(
+            "✓",
+            "green",
+            f"job runs; {RATE:,} events/s for {seconds} s: {KEYS} customers, 1 % late, 0.5 % bad, out of order by up "
+            "to 1.5 s",
+        )
     )
     failures: list[BaseException] = []
     feeder = threading.Thread(target=_feed, args=(pipeline, options, failures), daemon=True)
@@ -102,4 +105,4 @@ def _feed(pipeline: Pipeline, options: Options, failures: list[BaseException]) -
 def _kill_taskmanager(stack: Stack) -> None:
     name, pid = next(iter(stack.taskmanagers().items()))
     os.kill(pid, signal.SIGKILL)
-    out.print(f"[red]✗[/] kill -9 {pid} ({name})", highlight=False)
+    out.print(marked("✗", "red", f"kill -9 {pid} ({name})"))

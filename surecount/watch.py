@@ -28,13 +28,19 @@ class ClosedWindows:
     """What was seen of the results: per (aggregate, start) the keys and the count, the newest last."""
 
     windows: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    unreadable: int = 0
 
-    def add(self, value: bytes) -> None:
-        """Take in one result."""
-        result = json.loads(value)
-        entry = self.windows.setdefault((result["aggregate"], result["start"]), [0, 0])
+    def add(self, value: bytes | None) -> None:
+        """Take in one result; what is none was written by someone else, and is counted as ``unreadable``."""
+        try:
+            result = json.loads(value or b"")
+            window, count = (str(result["aggregate"]), str(result["start"])), int(result["count"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self.unreadable += 1
+            return
+        entry = self.windows.setdefault(window, [0, 0])
         entry[0] += 1
-        entry[1] += result["count"]
+        entry[1] += count
 
     def newest(self, number: int) -> list[tuple[str, str, int, int]]:
         """Aggregate, start, keys and count of the windows that closed last."""
@@ -104,6 +110,8 @@ class Watch:
             state = Text(error.message, style="yellow")
         counts = self._counts
         seen = Text(f"seen here: {counts['corrections']:,} corrections, {counts['rejects']:,} rejects")
+        if self._closed.unreadable:
+            seen.append(f", {self._closed.unreadable:,} records among the results that are none", style="red")
         return Group(state, seen, self._windows())
 
     def _jobs(self) -> RenderableType:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from surecount.chaos.seen import Account, Verdict
 from surecount.chaos.timeline import recoveries, timeline
+from surecount.foreign_text import visible
 
 _RUNS = (
     "began",
@@ -201,8 +202,8 @@ def _row(*cells: object) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, with nothing that Markdown or a table would take for its own."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    """On one line, with nothing that Markdown, a table or a terminal would take for its own."""
+    return _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
 def _code(text: str) -> list[str]:

@@ -42,10 +42,9 @@ def backup(
     out.print(
         f"{target.uri}: {len(made.jobs)} jobs, {len(made.topics)} topics, "
         f"{len(made.groups) + len(made.sendings)} groups of others, in {time.monotonic() - began:.0f} s",
-        highlight=False,
         soft_wrap=True,
     )
-    out.print("the records themselves are not in it: mirror or restore the topics", highlight=False)
+    out.print("the records themselves are not in it: mirror or restore the topics")
 
 
 def recover(
@@ -66,7 +65,7 @@ def recover(
     source = _folder(folder)
     kept = backups.load(source)
     for path in bring_files(source, kept, pipeline):
-        err.print(f"wrote {path} from the backup", highlight=False, soft_wrap=True)
+        err.print(f"wrote {path} from the backup", soft_wrap=True)
     loaded = config.load(pipeline)
     cluster, environment = find_cluster(directory, flink)
     with err.status("asking Kafka") as status:
@@ -90,15 +89,15 @@ def recover(
         )
         return
     if created:
-        out.print(f"made {', '.join(created)}", highlight=False, soft_wrap=True)
+        out.print(f"made {', '.join(created)}", soft_wrap=True)
     for refusal in made.refusals if dry_run else ():
-        out.print(f"would be refused: {refusal}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"would be refused: {refusal}", soft_wrap=True)
     if dry_run and not made.refusals:
         out.print(f"{', '.join(job_name(loaded, job) for job in loaded.jobs)} can go on exactly from the backup")
     for note in made.notes:
-        out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"note: {note}", soft_wrap=True)
     for job, job_id in ids.items():
-        out.print(f"{job_name(loaded, job)} runs as {job_id}", highlight=False)
+        out.print(f"{job_name(loaded, job)} runs as {job_id}")
 
 
 def _folder(path: str) -> Folder:

@@ -14,7 +14,7 @@ from surecount.chaos import report
 from surecount.chaos.run import Hearing, Wanted, run
 from surecount.chaos.schedule import FAULTS, chosen
 from surecount.chaos.seen import Account, Happened
-from surecount.console import AsJson, PipelineFile, err, out, print_json
+from surecount.console import AsJson, PipelineFile, err, marked, out, print_json
 from surecount.errors import SurecountError
 
 
@@ -53,7 +53,7 @@ def chaos(
         began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         folder = to / f"{loaded.name}-{began}-seed{number}"
         again = f"seed {number}; again with: {wanted.command(pipeline)}"
-        err.print(again, highlight=False, markup=False, soft_wrap=True)
+        err.print(again, soft_wrap=True)
         with err.status("starting a stack") as status:
             account = run(loaded, pipeline, wanted, folder / "logs", Hearing(_ready, status.update, _happened))
         page = report.write(account, folder)
@@ -64,32 +64,32 @@ def chaos(
         if not account.passed:
             failed.append(str(page))
         table = report.write_table(to)
-    err.print(f"all runs in {to}: {table}", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"all runs in {to}: {table}", soft_wrap=True)
     if failed:
         raise SurecountError(f"something went wrong under faults, see {', '.join(failed)}", exit_code=1)
 
 
 def _print(account: Account, page: Path) -> None:
     if account.books is not None:
-        out.print(account.books.summary(), highlight=False, markup=False, soft_wrap=True)
+        out.print(account.books.summary(), soft_wrap=True)
     for violation in account.verdict.violations:
-        out.print(f"{violation.kind}: {violation.detail}", style="red", markup=False, soft_wrap=True)
+        out.print(f"{violation.kind}: {violation.detail}", style="red", soft_wrap=True)
     if account.failure is not None:
-        out.print(account.failure, style="red", markup=False, soft_wrap=True)
+        out.print(account.failure, style="red", soft_wrap=True)
     if account.passed and not account.verdict.passed:
         out.print("records were lost, as they may be with these faults, and it was told", style="yellow")
-    out.print(f"{account.faults} processes and other things broken; report: {page}", highlight=False, soft_wrap=True)
+    out.print(f"{account.faults} processes and other things broken; report: {page}", soft_wrap=True)
 
 
 def _ready(name: str, seconds: float) -> None:
-    err.print(f"[green]✓[/] {name} ready after {seconds:.1f} s", highlight=False)
+    err.print(marked("✓", "green", f"{name} ready after {seconds:.1f} s"))
 
 
 def _happened(one: Happened) -> None:
     if one.kind in ("fault", "recovered", "note"):
         style = {"fault": "red", "recovered": "green"}.get(one.kind)
         said = f"recovered from {one.what}" if one.kind == "recovered" else one.what
-        err.print(f"{one.at_s:6.1f} s  {said}", style=style, markup=False, highlight=False, soft_wrap=True)
+        err.print(f"{one.at_s:6.1f} s  {said}", style=style, soft_wrap=True)
 
 
 def _possible(pipeline: config.Pipeline) -> list[str]:

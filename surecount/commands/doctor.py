@@ -33,7 +33,7 @@ def doctor(
     else:
         out.print(_table(rows))
         counts = {state: sum(row.state == state for row in rows) for state in _STYLES}
-        out.print(", ".join(f"{number} {state}" for state, number in counts.items() if number), highlight=False)
+        out.print(", ".join(f"{number} {state}" for state, number in counts.items() if number))
     if any(row.state == "fail" for row in rows):
         raise typer.Exit(1)
 
@@ -43,7 +43,7 @@ def print_notes(rows: Iterable[Row]) -> None:
     for row in rows:
         lines = [f"{row.check.id}: {finding.seen}" for finding in row.telling]
         text = "\n".join([*lines, *(f"  → {mend}" for mend in row.mends)])
-        err.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+        err.print(f"note: {text}", style="yellow")
 
 
 def _table(rows: Iterable[Row]) -> Table:

@@ -132,7 +132,7 @@ def prepare(pipeline: Pipeline, flink: Flink, jobs: Sequence[str], parallelism: 
     before that is checked, and fails.
     """
     for note in topics.check_sources(pipeline):
-        err.print(f"note: {note}\n  → its relay waits for it", style="yellow", markup=False, highlight=False)
+        err.print(f"note: {note}\n  → its relay waits for it", style="yellow")
     print_notes(refuse_to_start(pipeline, flink, jobs, parallelism))
     topics.ensure_outputs(pipeline)
 
@@ -149,7 +149,7 @@ def _say(pipeline: Pipeline, jobs: Iterable[str], done: Collection[str], words: 
     """Of the jobs with which nothing was done."""
     for job in jobs:
         if job not in done:
-            out.print(f"{job_name(pipeline, job)} {words}", highlight=False)
+            out.print(f"{job_name(pipeline, job)} {words}")
 
 
 def _print(pipeline: Pipeline, found: dict[str, str], kind: str, words: str, *, as_json: bool) -> None:
@@ -157,7 +157,7 @@ def _print(pipeline: Pipeline, found: dict[str, str], kind: str, words: str, *, 
         print_json([{"name": job_name(pipeline, job), kind: value} for job, value in found.items()])
         return
     for job, value in found.items():
-        out.print(f"{job_name(pipeline, job)} {words} {value}", highlight=False, soft_wrap=True)
+        out.print(f"{job_name(pipeline, job)} {words} {value}", soft_wrap=True)
 
 
 def _table(pipeline: Pipeline, listed: Listed) -> Table:

@@ -14,6 +14,7 @@ from rich.text import Text
 from surecount import config, rejects
 from surecount import replay as replaying
 from surecount.console import AsJson, PipelineFile, out, print_json, progress
+from surecount.foreign_text import visible
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -64,7 +65,7 @@ def printable(data: bytes | None, length: int) -> str:
         return "(none)"
     # No character has more than 4 bytes, so one that is cut here is not shown.
     text = data[: 4 * length + 4].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:length])
+    shown = visible(text[:length])
     return f"{shown}…" if len(text) > length else shown
 
 
@@ -117,4 +118,4 @@ def replay(
     if as_json:
         print_json(summary.to_dict())
     else:
-        out.print(str(summary), markup=False, highlight=False)
+        out.print(str(summary))

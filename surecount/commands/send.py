@@ -49,7 +49,7 @@ def send(
     if as_json:
         print_json(summary.to_dict())
     else:
-        out.print(str(summary), markup=False, highlight=False)
+        out.print(str(summary))
     if summary.stopped_by is not None:
         # Nothing is left to protect, so it may do what it does to every command.
         signal.raise_signal(summary.stopped_by)

@@ -63,14 +63,14 @@ def upgrade(
         print_json(as_json(plans, ids))
         return
     for name, job_id in ids.items():
-        out.print(f"{job_name(loaded, name)} runs as {job_id}", highlight=False)
+        out.print(f"{job_name(loaded, name)} runs as {job_id}")
 
 
 def _show(pipeline: Pipeline, plans: Sequence[Plan]) -> None:
     for one in plans:
         name = job_name(pipeline, one.job)
         if not one.changes:
-            out.print(f"{name} stays as it is", highlight=False)
+            out.print(f"{name} stays as it is")
             continue
         down = ""
         if one.downtime:
@@ -78,6 +78,6 @@ def _show(pipeline: Pipeline, plans: Sequence[Plan]) -> None:
                 f"; down for about {one.downtime.total_s:.0f} s (its last checkpoint took"
                 f" {one.downtime.checkpoint_s:.1f} s, its last start {one.downtime.start_s:.0f} s)"
             )
-        out.print(f"{name}{down}", highlight=False, soft_wrap=True)
+        out.print(f"{name}{down}", soft_wrap=True)
         for change in one.changes:
-            out.print(f"  {change}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"  {change}", soft_wrap=True)

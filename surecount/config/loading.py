@@ -74,10 +74,18 @@ def _explain(origin: str, entry: Any) -> str:
         case "extra_forbidden":
             return f"{origin}: {where} is no setting; `surecount check --schema` lists them all"
         case "model_type":
-            return f"{origin}: {where} = {entry['input']!r}: Input should be a table"
+            message = "Input should be a table"
         case "value_error":
             return f"{origin}: {where + ': ' if where else ''}{message}"
-    return f"{origin}: {where} = {entry['input']!r}: {message}"
+    return f"{origin}: {where}{_given(entry)}: {message}"
+
+
+def _given(entry: Any) -> str:
+    """What a setting was given, where that cannot be a secret, or hold one: client properties may be anything."""
+    value, where = entry["input"], entry["loc"]
+    if value and isinstance(value, dict | list):
+        return " is a table" if isinstance(value, dict) else " is an array"
+    return "" if where == ("kafka",) or {"properties", "security"} & set(where) else f" = {value!r}"
 
 
 def check_name(name: str) -> None:

@@ -18,6 +18,7 @@ _TIMEOUT_S = 10.0
 _ELECTION_S = 30.0
 _POLL_S = 0.5
 _NOT_FOUND = 404
+_PYTHON_TRACE = "Traceback (most recent call last):"
 _SERVER_ERROR = 500
 # SUSPENDED is a job that another JobManager is about to take over.
 RUNNING_STATES = (
@@ -50,10 +51,20 @@ def _request(
 
 
 def innermost(trace: str) -> str:
-    """The innermost cause in a stack trace of Java's, or nothing."""
-    lines = [line.strip() for line in trace.splitlines()]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return (causes or lines or [""])[-1 if causes else 0]
+    """The innermost cause in a stack trace of Java's, or nothing.
+
+    Where that is an error of Python's, whose own trace Java has for a message, it is the last line that Python would
+    have printed of it: the exception's type and the first line of its message.
+    """
+    cause = trace.strip().rpartition("Caused by: ")[2].splitlines()
+    starts = [number for number, line in enumerate(cause) if line.endswith(_PYTHON_TRACE)]
+    if starts:
+        # Java's own frames come after it.
+        lines = [line for line in cause[starts[-1] + 1 :] if line.strip()]
+        told = next((line for line in lines if not line.startswith((" ", "\t"))), None)
+        if told is not None:
+            return told.strip()
+    return cause[0].strip() if cause else ""
 
 
 class Flink:

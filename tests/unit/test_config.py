@@ -117,3 +117,25 @@ def test_the_schema_takes_the_example() -> None:
     validator = Draft202012Validator(config.json_schema())
     assert [e.message for e in validator.iter_errors(SHOP)] == []
     assert list(validator.iter_errors(changed("source.out_of_orderness", "5 sec")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[kafka]\nproperties = { "sasl.password" = 12345678 }',
+        '[kafka]\nproperties = { "sasl.password" = ["12345678"] }',
+        '[kafka]\nproperties = "12345678"',
+        'kafka = "12345678"',
+        'kafka = ["12345678"]',
+        'source = { pathway = { properties = { "sasl.password" = "12345678" } } }',
+        'source = { pathway = [{ name = "a", topics = ["t"], properties = { "sasl.password" = 12345678 } }] }',
+        'source = [{ pathway = [{ properties = { "sasl.password" = "12345678" } }] }]',
+        'source = { topics = { "12345678" = { "sasl.password" = "12345678" } } }',
+    ],
+)
+def test_no_error_shows_what_may_be_a_secret(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "secret.toml"
+    file.write_text(f'name = "secret"\n{content}\n')
+    with pytest.raises(SurecountError) as refused:
+        config.load(file)
+    assert "12345678" not in str(refused.value)

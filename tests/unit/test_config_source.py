@@ -206,7 +206,7 @@ FAR = {"name": "far", "topics": ["in"], "bootstrap_servers": "far:9092"}
         (
             {"topics": None, "pathway": {"name": "a"}},
             {},
-            "source.pathway = {'name': 'a'}: Input should be a valid list",
+            "source.pathway is a table: Input should be a valid list",
         ),
         (
             {"topics": None, "pathway": [{"name": "a", "topics": ["in"], "properties": {"acks": "all"}}]},
