@@ -193,8 +193,7 @@ def check(
     if pipeline is None:
         raise SurecountError("no pipeline file named", "surecount check PIPELINE, or --schema")
     loaded = config.load(pipeline)
-    if loaded.source.decode is not None:
-        check_decode(pipeline, loaded.source.decode)
+    check_decode(pipeline, loaded)
     content = plans.plan(loaded)
     if as_json:
         print_json(content)
@@ -364,6 +363,7 @@ def audit(
 ) -> None:
     """Recount the input independently and compare; exit 1 when the books don't balance."""
     loaded = config.load(pipeline)
+    check_decode(pipeline, loaded)
     timeout_s = parse_duration(timeout) / 1000
     report = audited(loaded, _history(loaded, directory, flink), bounded=bounded, timeout_s=timeout_s)
     if as_json:

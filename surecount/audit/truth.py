@@ -196,7 +196,7 @@ def _load(path: str) -> Callable[[Any], object]:
     except (ImportError, AttributeError) as error:
         raise SurecountError(
             f"source.decode = {path!r} cannot be loaded: {error}",
-            "run where the module can be imported, such as the project's folder",
+            "keep its module beside the pipeline file, also for the records of earlier runs",
         ) from error
     if not callable(function):
         raise SurecountError(f"source.decode = {path!r} is {function!r}, not a function")

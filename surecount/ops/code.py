@@ -12,6 +12,7 @@ from pathlib import Path
 from pkgutil import extend_path
 
 import udfs
+from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from udfs.decode import resolve
 
@@ -65,20 +66,39 @@ def beside(folder: Path, decode: str) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in found}
 
 
-def check_decode(pipeline_file: Path, decode: str) -> None:
-    """Import the user's function as the workers will; raises SurecountError that says what failed."""
-    folder = str(pipeline_file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+def check_decode(pipeline_file: Path, pipeline: Pipeline) -> None:
+    """Import a pipeline's own decode function, if it has one, as the workers will; every command that needs it calls
+    this first.
+
+    A module beside the pipeline file goes before others of its name. Raises SurecountError that says what failed.
+    """
+    decode = pipeline.source.decode
+    if decode is None:
+        return
+    folder = pipeline_file.resolve().parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     udfs.__path__ = extend_path(udfs.__path__, udfs.__name__)
     importlib.invalidate_caches()
+    setting = f"{pipeline_file}: source.decode = {decode!r}"
     try:
         function = resolve(decode)
-    except (ImportError, AttributeError, SyntaxError) as error:
+    except Exception as error:  # a user's module may raise anything
         raise SurecountError(
-            f"{pipeline_file}: source.decode = {decode!r}: {error}",
+            f"{setting}: {type(error).__name__}: {error}",
             "it is package.module:function, beside the pipeline file or installed on the workers; "
             "a folder needs an __init__.py",
         ) from error
     if not callable(function):
-        raise SurecountError(f"{pipeline_file}: source.decode = {decode!r} is no function")
+        raise SurecountError(f"{setting} is no function")
+    _check_place(setting, folder, decode)
+
+
+def _check_place(setting: str, folder: Path, decode: str) -> None:
+    """Raise where a module that is loaded already goes before the user's of its name, as it does not on the workers."""
+    module = decode.partition(":")[0]
+    path = folder.joinpath(*module.split("."))
+    own = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    loaded = getattr(sys.modules[module], "__file__", None)
+    if own is not None and (loaded is None or not own.samefile(loaded)):
+        raise SurecountError(f"{setting}: {module} is also {loaded or 'built in'}", "give your module another name")

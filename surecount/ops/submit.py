@@ -63,8 +63,8 @@ def submit(
     written into the ledger. ``accepted`` are codes of refusals to go against. ``code`` is what the ledger kept of an
     earlier run, to be run in place of that of now. Raises SurecountError with what is refused, or Flink's own cause.
     """
-    if code is None and pipeline.source.decode is not None:
-        check_decode(pipeline_file, pipeline.source.decode)
+    if code is None:
+        check_decode(pipeline_file, pipeline)
     name = job_name(pipeline, job)
     if running := flink.running(name):
         raise SurecountError(

@@ -36,10 +36,8 @@ class Upgrade:
         life = self._life()
         running = life.running(jobs)
         with TemporaryDirectory(prefix="surecount-upgrade-") as folder:
-            decode = self.pipeline.source.decode
-            if decode is not None:
-                check_decode(self.file, decode)
-            package(Path(folder), self.file, decode)
+            check_decode(self.file, self.pipeline)
+            package(Path(folder), self.file, self.pipeline.source.decode)
             code_hash = hash_of_code(Path(folder))
         found = []
         for job in jobs:

@@ -1,0 +1,30 @@
+"""A function of the user's own, beside the pipeline file: every command finds it there, from whichever folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import PIPELINE, Running
+from tests.typed import typed
+
+DECODE = """
+def decode(value):
+    ts, customer, amount = value.decode().split(";")
+    return {"ts": int(ts), "customer": customer, "amount": int(amount)}
+"""
+
+
+def test_what_submit_finds_audit_finds(make: Callable[..., Running], tmp_path: Path) -> None:
+    run = make(PIPELINE.replace('topics = ["NAME.in"]', 'topics = ["NAME.in"]\ndecode = "semicolons:decode"'))
+    (tmp_path / "semicolons.py").write_text(DECODE)
+    lines = "".join(f"{1_700_000_000_000 + number};{number % 3};{number}\n" for number in range(30))
+    (tmp_path / "lines.csv").write_text(f"{lines}odd\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    place = (str(run.file), "--dir", str(run.stack.directory), "--bounded")
+    typed(elsewhere, "check", str(run.file))
+    typed(elsewhere, "send", str(run.file), str(tmp_path / "lines.csv"))
+    typed(elsewhere, "submit", *place)
+    said = typed(elsewhere, "audit", *place)
+    assert "books balance: 31 records in = 30 in results + 0 in corrections + 1 rejected" in said
