@@ -275,7 +275,7 @@ def submit(
     loaded = config.load(pipeline)
     names = life.chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
     cluster, environment = find_cluster(directory, flink)
-    life.prepare(loaded, cluster, names[:1] if bounded else names, parallelism)
+    life.prepare(loaded, (cluster, environment), names[:1] if bounded else names, parallelism, accept or ())
     if snapshot is None:
         for name in names:
             check_outputs_empty(loaded, name)

@@ -75,7 +75,7 @@ def recover(
         if not dry_run:
             work.bring(made, accept or ())
             with told("all is brought back; `surecount start` starts what does not run"):
-                prepare(loaded, cluster, loaded.jobs, None)
+                prepare(loaded, (cluster, environment), loaded.jobs, None, accept or ())
                 life = Life(loaded, pipeline, cluster, environment, status.update)
                 ids = life.start(loaded.jobs, accepted=accept or ())
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.table import Table
 from surecount import config, topics
 from surecount.commands.doctor import print_notes
 from surecount.config import Pipeline
-from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, flink_url, out, print_json
+from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
 from surecount.doctor import refuse_to_start
 from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
@@ -62,7 +62,7 @@ def start(
     """Start those of a pipeline's jobs that don't run, each from its newest snapshot."""
     with _life(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
-        prepare(loaded, Flink(flink_url(directory, flink)), names, parallelism)
+        prepare(loaded, find_cluster(directory, flink), names, parallelism, accept or ())
         ids = life.start(names, snapshot=snapshot, parallelism=parallelism, accepted=accept or ())
         if not as_json:
             _say(loaded, names, ids, "runs already")
@@ -125,15 +125,24 @@ def chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None = None
     return names
 
 
-def prepare(pipeline: Pipeline, flink: Flink, jobs: Sequence[str], parallelism: int | None) -> None:
+def prepare(
+    pipeline: Pipeline,
+    cluster: tuple[Flink, Mapping[str, str]],
+    jobs: Sequence[str],
+    parallelism: int | None,
+    accepted: Collection[str] = (),
+) -> None:
     """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes.
 
     ``jobs`` are to be started at once with a ``parallelism``, or that of their last runs: what the doctor can see
-    before that is checked, and fails.
+    before that is checked, and fails, but for the ``accepted`` codes. ``cluster`` is Flink, and the environment of its
+    command line.
     """
+    if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
+        raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
     for note in topics.check_sources(pipeline):
         err.print(f"note: {note}\n  → its relay waits for it", style="yellow")
-    print_notes(refuse_to_start(pipeline, flink, jobs, parallelism))
+    print_notes(refuse_to_start(pipeline, *cluster, jobs, parallelism, accepted))
     topics.ensure_outputs(pipeline)
 
 

@@ -56,7 +56,7 @@ def upgrade(
         if not yes:
             typer.confirm("go on?", abort=True)
         with err.status("checking topics") as status:
-            prepare(loaded, cluster, [one.job for one in changing], parallelism)
+            prepare(loaded, (cluster, environment), [one.job for one in changing], parallelism, accept or ())
             work = Upgrade(loaded, pipeline, cluster, environment, status.update)
             ids = work.run(changing, within_s=within_s, parallelism=parallelism, accepted=accept or ())
     if as_json_:

@@ -56,15 +56,22 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
     return examine(CHECKS, facts)
 
 
-def refuse_to_start(pipeline: Pipeline, flink: Flink, jobs: Collection[str], parallelism: int | None) -> list[Row]:
+def refuse_to_start(
+    pipeline: Pipeline,
+    flink: Flink,
+    environment: Mapping[str, str],
+    jobs: Collection[str],
+    parallelism: int | None,
+    accepted: Collection[str] = (),
+) -> list[Row]:
     """Run the checks that need no running job, and no JVM. Returns the rows that are not ok, to be told.
 
-    Raises SurecountError with exit code 1 where one fails.
+    ``accepted`` are the codes of refusals to go against. Raises SurecountError with exit code 1 where a check fails.
     """
     clusters = {
         name: ask_kafka.settings_of(kafka, names) for name, (kafka, names) in ask_kafka.clusters(pipeline).items()
     }
-    runs = ask_flink.runs(pipeline, flink) if parallelism is None else {}
+    runs = ask_flink.runs(pipeline, flink)
     facts = Facts(
         pipeline=pipeline,
         now_ms=_now_ms(),
@@ -72,6 +79,9 @@ def refuse_to_start(pipeline: Pipeline, flink: Flink, jobs: Collection[str], par
         remote={name: found for name, found in clusters.items() if name is not None},
         settings=ask_kafka.tried(flink.settings),
         slots=ask_flink.slots(pipeline, flink, jobs, {} if isinstance(runs, Unseen) else runs, parallelism),
+        runs=runs,
+        versions=ask_flink.versions(flink, environment),
+        accepted=frozenset(accepted),
     )
     rows = [row for row in examine(BEFORE_START, facts) if row.state != "ok"]
     if failed := [row for row in rows if row.state == "fail"]:

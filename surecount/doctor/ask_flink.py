@@ -24,6 +24,8 @@ WORKER_METRIC = "surecount_worker"
 
 _BANNER = re.compile(r"Version: ([\w.-]+), Scala: ")
 _CLASSPATH = re.compile(r"Classpath: (\S+)")
+_JVM = re.compile(r" JVM: (.+)")
+_JAVA = re.compile(r" - (\d+)(?:\.\d+)?/")
 _CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs)-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10
@@ -144,8 +146,15 @@ def _version_of(dist: str) -> str:
 
 
 def _jobmanager(flink: Flink) -> Installed:
-    classpath = flink.get("/jobmanager/environment")["classpath"]
-    return Installed(flink.get("/config")["flink-version"], _connectors(classpath))
+    environment = flink.get("/jobmanager/environment")
+    jvm = environment.get("jvm", {}).get("version", "")
+    return Installed(flink.get("/config")["flink-version"], _connectors(environment["classpath"]), _java_of(jvm))
+
+
+def _java_of(jvm: str) -> int | None:
+    """The version of Java in Flink's words for a JVM, such as ``OpenJDK 64-Bit Server VM - Debian - 17/17.0.15+6``."""
+    found = _JAVA.search(jvm)
+    return int(found[1]) if found else None
 
 
 def _taskmanagers(flink: Flink) -> dict[str, Installed | Unseen]:
@@ -161,7 +170,8 @@ def _taskmanager(flink: Flink, name: str) -> Installed:
     version, classpath = (pattern.findall(log) for pattern in (_BANNER, _CLASSPATH))
     if not version or not classpath:
         raise SurecountError("its log does not reach back to its start, where it tells")
-    return Installed(version[-1], _connectors(classpath[-1].split(":")))
+    jvms = _JVM.findall(log)
+    return Installed(version[-1], _connectors(classpath[-1].split(":")), _java_of(jvms[-1] if jvms else ""))
 
 
 def _connectors(classpath: Iterable[str]) -> tuple[str, ...]:

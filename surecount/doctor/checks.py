@@ -63,6 +63,15 @@ CHECKS: tuple[Check, ...] = (
         before_start=True,
     ),
     Check(
+        "timestamp_limit",
+        "`message.timestamp.after.max.ms` of raw topics with CreateTime",
+        "no watermark may pass a record's Kafka timestamp by more than `source.max_ahead`; where that may be any, one "
+        "record from the future closes all windows, and what comes after it is late or beyond the horizon",
+        "kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config "
+        "message.timestamp.after.max.ms=3600000, which is Kafka's default since 4.0",
+        kafka_rules.timestamp_limit,
+    ),
+    Check(
         "unread_records",
         "the offsets that each job has committed, against the log's start and its retention",
         "Kafka deletes what is too old, read or not, and a job that starts behind the log's start skips what is gone",
@@ -201,6 +210,7 @@ CHECKS: tuple[Check, ...] = (
         "snapshots and REST answers differ between versions",
         "install one version everywhere",
         flink_rules.flink_versions,
+        before_start=True,
     ),
     Check(
         "connector_versions",
@@ -208,6 +218,15 @@ CHECKS: tuple[Check, ...] = (
         "the sinks' state and transactions differ between versions, and so may the layout of packs",
         "put the jars of jars/target/flink into every lib folder",
         flink_rules.connector_versions,
+        before_start=True,
+    ),
+    Check(
+        "java_versions",
+        "the Java of the JobManager and of each TaskManager",
+        "the jar of packs is compiled for Java 17: an older one loads no class of it, and the job restarts for ever",
+        "install Java 17 or later there",
+        flink_rules.java_versions,
+        before_start=True,
     ),
     Check(
         "worker_versions",

@@ -110,10 +110,12 @@ class Slots:
 
 @dataclass(frozen=True)
 class Installed:
-    """Flink somewhere: its version, and the connector's jars on its classpath."""
+    """Flink somewhere: its version, the connector's jars and ours on its classpath, and the JVM that it runs on, such
+    as 17, where that is told."""
 
     flink: str
     connectors: tuple[str, ...]
+    java: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Versions:
 class Facts:
     """All that rules may look at. ``kafka`` is the pipeline's own cluster, ``remote`` are those of relayed pathways, by
     pathway. ``runs`` are a job's runs in the ledger, ``jobs`` what Flink tells of it (None: it does not run),
-    ``committed`` the offsets that its group has committed."""
+    ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept."""
 
     pipeline: Pipeline
     now_ms: int
@@ -143,6 +145,12 @@ class Facts:
     jobs: Mapping[str, JobFacts | None] | Unseen = NOT_ASKED
     committed: Mapping[str, Mapping[Place, int] | Unseen] = field(default_factory=dict)
     versions: Versions | Unseen = NOT_ASKED
+    accepted: frozenset[str] = frozenset()
+
+    def accepts(self, code: str) -> bool:
+        """Whether this start, or an earlier run of the pipeline, goes against the refusals of a code."""
+        runs = {} if isinstance(self.runs, Unseen) else self.runs
+        return code in self.accepted or any(code in run.accepted for of_job in runs.values() for run in of_job)
 
     def cluster_of(self, job: str) -> KafkaFacts | Unseen:
         """The cluster that a job reads."""

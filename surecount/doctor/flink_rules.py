@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from surecount import __version__
-from surecount.doctor.facts import Facts, Installed, Unseen, Versions, seen
+from surecount.doctor.facts import Facts, Installed, KafkaFacts, Unseen, Versions, seen
 from surecount.doctor.findings import Finding, State
+from udfs import packs
 
 FOLDERS = ("execution.checkpointing.dir", "execution.checkpointing.savepoint-dir")
 _RETENTION = "execution.checkpointing.externalized-checkpoint-retention"
@@ -15,6 +16,16 @@ _MODE = "execution.checkpointing.mode"
 _BACKEND = "state.backend.type"
 _PYTHON = "python.execution-mode"
 _RESTART = "restart-strategy.type"
+
+TRANSACTIONS = "transaction.version"
+SAFE_TRANSACTIONS = 2
+"""With this level each transaction has a producer epoch of its own."""
+
+_OUR_JAR = "surecount-packs-"
+PACKS_JAR = f"{_OUR_JAR}{packs.LAYOUT}.jar"
+
+JAVA = 17
+"""What our jar is compiled for."""
 
 # Packages whose versions change what the Python workers compute, or whether they start at all.
 PACKAGES = ("python", "apache-flink", "pyarrow", "numpy")
@@ -72,9 +83,24 @@ def flink_versions(facts: Facts) -> Iterator[Finding]:
 
 
 def connector_versions(facts: Facts) -> Iterator[Finding]:
-    """They have the same Kafka connector."""
+    """They have the same Kafka connector, and our jar as this code needs it."""
     versions = seen(facts.versions)
+    if PACKS_JAR not in versions.client.connectors:
+        ours = next((jar for jar in versions.client.connectors if jar.startswith(_OUR_JAR)), "no such jar")
+        yield Finding("fail", f"this code reads the packs of {PACKS_JAR}, and in the lib folder here is {ours}")
     yield from _agree(versions, "the connector", lambda found: ", ".join(found.connectors) or "missing")
+
+
+def java_versions(facts: Facts) -> Iterator[Finding]:
+    """The JVMs can load our jar."""
+    versions = seen(facts.versions)
+    for name, found in {"the JobManager": versions.jobmanager, **versions.taskmanagers}.items():
+        if isinstance(found, Unseen):
+            yield Finding("unknown", f"Java of {name}: {found.why}")
+        elif found.java is None:
+            yield Finding("unknown", f"Java of {name}: it does not tell")
+        else:
+            yield Finding("ok" if found.java >= JAVA else "fail", f"{name} runs on Java {found.java}")
 
 
 def _agree(versions: Versions, what: str, of: Callable[[Installed], str]) -> Iterator[Finding]:
@@ -149,3 +175,15 @@ def broker_versions(facts: Facts) -> Iterator[Finding]:
             continue
         levels = ", ".join(f"{name} {level}" for name, level in sorted(features.items()))
         yield Finding("ok", f"{called} has the feature levels {levels or 'of none'}")
+        if (level := features.get(TRANSACTIONS, 0)) < SAFE_TRANSACTIONS:
+            yield Finding(
+                "warn",
+                f"{called} has {TRANSACTIONS} {level}: before {SAFE_TRANSACTIONS} a delayed message of a producer may "
+                "act on its next transaction, which may be lost, torn, or hang (KIP-890; Jepsen, KAFKA-17754)",
+                f"with brokers of Kafka 4.0 or later: kafka-features.sh --bootstrap-server {_address(kafka)} upgrade "
+                f"--feature {TRANSACTIONS}={SAFE_TRANSACTIONS}",
+            )
+
+
+def _address(kafka: KafkaFacts | Unseen) -> str:
+    return kafka.address if isinstance(kafka, KafkaFacts) else "ADDRESS"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 
-from surecount.config import format_duration
+from surecount.config import Pathway, format_duration
 from surecount.doctor.facts import Copies, Facts, KafkaFacts, Unseen, seen
 from surecount.doctor.findings import Finding, Rule
 from surecount.doctor.words import about, listed, places
+from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Place
 from surecount.topic_rules import Cluster, Topic, output_faults, output_names
 
@@ -19,6 +20,14 @@ INTERNAL = (TRANSACTION_STATE, CONSUMER_OFFSETS)
 ENOUGH_BROKERS = 3
 OUTAGE_MS = 300_000
 """An outage that a job should survive exactly."""
+
+COMPACTED = "compacted_source"
+"""What ``--accept`` calls compacted raw topics."""
+
+AHEAD_MS = 3_600_000
+"""How far ahead of a broker's clock a producer's timestamp may be, by default since Kafka 4.0."""
+ANY_AHEAD_MS = 86_400_000
+"""A limit beyond this is as good as none: before Kafka 4.0 the default was 292 million years."""
 
 # What a broker gives internal topics that are not there yet: copies, and how many must have a record.
 _INTERNAL_SETTINGS = {
@@ -164,26 +173,33 @@ def outputs(facts: Facts) -> Iterator[Finding]:
 
 def raw_topics(facts: Facts) -> Iterator[Finding]:
     """What is read must be there, and stay until it was read."""
-    for pathway in facts.pipeline.pathways:
-        relayed = facts.pipeline.is_relayed(pathway)
-        kafka = facts.remote[pathway.name] if relayed else facts.kafka
+    for pathway, kafka in _raw_clusters(facts):
         if isinstance(kafka, Unseen):
             yield Finding("unknown", f"pathway {pathway.name}: {kafka.why}")
             continue
         for name in pathway.topics:
             if (topic := kafka.topics.get(name)) is None:
+                relayed = facts.pipeline.is_relayed(pathway)
                 yield Finding("warn" if relayed else "fail", f"{name} at {kafka.address} does not exist")
                 continue
             yield from _raw(facts, topic)
 
 
+def _raw_clusters(facts: Facts) -> Iterator[tuple[Pathway, KafkaFacts | Unseen]]:
+    """Each pathway, with the cluster that its raw topics are on."""
+    for pathway in facts.pipeline.pathways:
+        yield pathway, facts.remote[pathway.name] if facts.pipeline.is_relayed(pathway) else facts.kafka
+
+
 def _raw(facts: Facts, topic: Topic) -> Iterator[Finding]:
     policy = topic.config.get("cleanup.policy", "delete")
     if "compact" in policy:
+        accepted = facts.accepts(COMPACTED)
         yield Finding(
-            "warn",
+            "warn" if accepted else "fail",
             f"{topic.name} has cleanup.policy={policy}: of records with one key, those before the last may vanish "
-            "before they are read or audited",
+            f"before they are read or audited{', which was accepted' if accepted else ''}",
+            f"kafka-configs.sh sets cleanup.policy=delete; or --accept {COMPACTED}: {ACCEPTABLE[COMPACTED]}",
         )
     arrival = facts.pipeline.source.event_time == "kafka" and topic.timestamp_type == "LogAppendTime"
     if arrival:
@@ -195,3 +211,28 @@ def _raw(facts: Facts, topic: Topic) -> Iterator[Finding]:
     if "compact" not in policy and not arrival:
         kept = "for ever" if topic.retention_ms < 0 else f"for {about(topic.retention_ms)}"
         yield Finding("ok", f"{topic.name} is kept {kept}, with {topic.timestamp_type}")
+
+
+def timestamp_limit(facts: Facts) -> Iterator[Finding]:
+    """A producer's timestamp may not be from far in the future: watermarks follow it, or are held by it."""
+    for pathway, kafka in _raw_clusters(facts):
+        if isinstance(kafka, Unseen):
+            yield Finding("unknown", f"pathway {pathway.name}: {kafka.why}")
+            continue
+        yield from (_limit(kafka.topics[name]) for name in pathway.topics if name in kafka.topics)
+
+
+def _limit(topic: Topic) -> Finding:
+    if topic.timestamp_type != "CreateTime":
+        return Finding("ok", f"{topic.name} has {topic.timestamp_type}, so no producer's clock counts")
+    limits = [int(topic.config[name]) for name in _LIMITS if name in topic.config]
+    limit = min(limits, default=_NO_LIMIT)
+    if limit > ANY_AHEAD_MS:
+        return Finding("fail", f"{topic.name} takes timestamps from any time in the future ({_LIMITS[0]}={limit})")
+    told = f"{topic.name} takes timestamps that are up to {about(limit)} ahead of the broker's clock"
+    return Finding("warn" if limit > AHEAD_MS else "ok", told)
+
+
+# The second one is that of brokers before Kafka 3.6.
+_LIMITS = ("message.timestamp.after.max.ms", "message.timestamp.difference.max.ms")
+_NO_LIMIT = (1 << 63) - 1

@@ -25,6 +25,8 @@ ACCEPTABLE = {
     "written_again": "what was written after the backup is there twice",
     "several_places": "the offset of the backup is taken",
     "beginning_unknown": "the partition is read from the first record that is there",
+    "compacted_source": "records that compaction removes before they are read are never counted, and those that it "
+    "removes later cannot be recounted",
 }
 
 _ABORTED = ("PrepareAbort", "CompleteAbort")

@@ -48,6 +48,14 @@ def start(run: Running) -> str:
     return Life(run.pipeline, run.file, run.flink, run.stack.flink_env()).start(["aggregate"])["aggregate"]
 
 
+def alter(run: Running, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(timeout=10)
+
+
 def completed(run: Running, job: str) -> int:
     return int(run.flink.checkpoints(job)["counts"]["completed"])
 
@@ -92,11 +100,7 @@ def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wro
     foreign.abort_transaction(30)
 
     results = run.pipeline.topics.results
-    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, results, incremental_configs=[entry])
-    admin = AdminClient(topics.client_config(run.pipeline.kafka))
-    for altered in admin.incremental_alter_configs([resource]).values():
-        altered.result(timeout=10)
+    alter(run, results, "message.timestamp.type", "CreateTime")
     rows = doctor(run, expect=1)
     assert rows["outputs"]["state"] == "fail"
     assert f"topic '{results}' has message.timestamp.type=CreateTime" in told(rows["outputs"])
@@ -149,3 +153,19 @@ def test_status_fails_on_commits_that_failed_and_on_restarts(make: Callable[...,
     said = json.loads(command(run, "status", "--json", expect=1))
     (shown,) = [problem for problem in said["problems"] if restarted.match(problem)]
     assert "ago: " in shown  # the JVM's own cause
+
+
+def test_a_compacted_source_is_read_where_that_is_accepted_once(make: Callable[..., Running]) -> None:
+    run = make(PIPELINE)
+    alter(run, f"{run.pipeline.name}.in", "cleanup.policy", "compact,delete")
+    said = command(run, "submit", str(run.file), expect=1)
+    assert f"raw_topics: {run.pipeline.name}.in has cleanup.policy=compact,delete" in said
+    assert "--accept compacted_source" in said
+    assert not run.flink.running(f"{run.pipeline.name}.aggregate")
+
+    command(run, "submit", str(run.file), "--accept", "compacted_source", expect=0)
+    life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
+    assert [known.accepted for known in life.ledger("aggregate").runs()] == [("compacted_source",)]
+    life.stop(["aggregate"])
+    said = command(run, "start", str(run.file), expect=0)
+    assert "which was accepted" in said

@@ -10,6 +10,7 @@ import pytest
 
 from surecount import __version__, config
 from surecount.config import Pipeline
+from surecount.doctor.ask_flink import _java_of
 from surecount.doctor.checks import CHECKS
 from surecount.doctor.facts import (
     NOT_ASKED,
@@ -24,6 +25,7 @@ from surecount.doctor.facts import (
     Versions,
 )
 from surecount.doctor.findings import Row, examine
+from surecount.doctor.flink_rules import PACKS_JAR
 from surecount.doctor.job_rules import judged
 from surecount.doctor.reading_rules import prefix_of, prefixes_apart
 from surecount.local.layout import PROJECT
@@ -61,7 +63,8 @@ def topic(name: str, replicas: int = 1, **settings: str) -> Topic:
     stamp = "LogAppendTime" if name in SHOP.topics.all else "CreateTime"
     given = {key.replace("_", "."): value for key, value in settings.items()}
     size = {"max.message.bytes": str(16 << 20)} if name in SHOP.topics.all else {}
-    return Topic(name, 2, replicas, {"message.timestamp.type": stamp, **size, **given})
+    of_kafka_4 = {"message.timestamp.after.max.ms": "3600000"}
+    return Topic(name, 2, replicas, {"message.timestamp.type": stamp, **of_kafka_4, **size, **given})
 
 
 NAMES = ("in", *SHOP.topics.all, *INTERNAL)
@@ -73,11 +76,11 @@ KAFKA = KafkaFacts(
     settings={1: {"transaction.max.timeout.ms": "900000"}},
     offsets={("in", 0): Offsets(0, 100, 100, 50), ("in", 1): Offsets(0, 9, 9)},
     transactions=(),
-    features={"metadata.version": 29},
+    features={"metadata.version": 29, "transaction.version": 2},
 )
 RUN = Run(1, "1" * 32, NOW, None, 1, False, config_of(SHOP), "", "", {"surecount": __version__}, "p")
 JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
-HERE = Installed("2.3.0", ("flink-sql-connector-kafka-5.0.0-2.2.jar",))
+HERE = Installed("2.3.0", ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR), 17)
 PACKAGES = {"python": "3.11.7", "apache-flink": "2.3.0", "pyarrow": "16.1.0", "numpy": "2.1.3"}
 WORKERS = frozenset((name, version.replace(".", "_")) for name, version in PACKAGES.items())
 FACTS = Facts(
@@ -125,7 +128,8 @@ def held(*found: Transaction) -> dict[str, Any]:
 
 OWN = "surecount.shop.aggregate.results-0-1"
 NOT_RUNNING = {"jobs": {"aggregate": None}}
-OLD = Installed("2.2.0", ("flink-sql-connector-kafka-4.0.0-2.0.jar",))
+OLD = Installed("2.2.0", ("flink-sql-connector-kafka-4.0.0-2.0.jar", PACKS_JAR), 11)
+OTHER_PACKS = replace(HERE, connectors=("surecount-packs-1.jar",))
 
 
 def with_pipeline(**changes: Any) -> dict[str, Any]:
@@ -160,7 +164,19 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
     ("outputs", "fail", kafka(topics=changed(KAFKA.topics, topic("shop.results", message_timestamp_type="CreateTime"))),
      "topic 'shop.results' has message.timestamp.type=CreateTime"),
     ("raw_topics", "fail", kafka(topics={}), "in at localhost:9092 does not exist"),
-    ("raw_topics", "warn", kafka(topics=changed(KAFKA.topics, topic("in", cleanup_policy="compact"))), "compact"),
+    ("raw_topics", "fail", kafka(topics=changed(KAFKA.topics, topic("in", cleanup_policy="compact"))), "compact"),
+    ("raw_topics", "warn",
+     {**kafka(topics=changed(KAFKA.topics, topic("in", cleanup_policy="delete,compact"))),
+      "accepted": frozenset({"compacted_source"})}, "which was accepted"),
+    ("raw_topics", "warn",
+     {**kafka(topics=changed(KAFKA.topics, topic("in", cleanup_policy="compact"))),
+      "runs": {"aggregate": (replace(RUN, accepted=("compacted_source",)), replace(RUN, number=2))}}, "was accepted"),
+    ("timestamp_limit", "fail",
+     kafka(topics=changed(KAFKA.topics, topic("in", message_timestamp_after_max_ms=str((1 << 63) - 1)))),
+     "in takes timestamps from any time in the future"),
+    ("timestamp_limit", "fail", kafka(topics=changed(KAFKA.topics, Topic("in", 2, 1, {}))), "any time in the future"),
+    ("timestamp_limit", "warn",
+     kafka(topics=changed(KAFKA.topics, topic("in", message_timestamp_after_max_ms="36000000"))), "up to 10 h"),
     ("raw_topics", "warn", kafka(topics=changed(KAFKA.topics, topic("in", message_timestamp_type="LogAppendTime"))),
      "when it arrived"),
     ("unread_records", "fail", kafka(offsets={("in", 0): Offsets(80, 100, 100)}), "offsets 60 to 79 were deleted"),
@@ -196,7 +212,13 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
      "commits failed since its last restart: 1 of results"),
     ("flink_versions", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD})},
      "Flink of TaskManager t is 2.2.0, and here it is 2.3.0"),
-    ("connector_versions", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})}, "4.0.0-2.0.jar, and here"),
+    ("connector_versions", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})},
+     f"4.0.0-2.0.jar, {PACKS_JAR}, and here"),
+    ("connector_versions", "fail", {"versions": Versions(OTHER_PACKS, PACKAGES, OTHER_PACKS, {})},
+     f"this code reads the packs of {PACKS_JAR}, and in the lib folder here is surecount-packs-1.jar"),
+    ("java_versions", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD})},
+     "TaskManager t runs on Java 11"),
+    ("broker_versions", "warn", kafka(features={"metadata.version": 21}), "transaction.version 0: before 2 a delayed"),
     ("worker_versions", "fail", job(workers=WORKERS - {("numpy", "2_1_3")} | {("numpy", "1_26")}), "numpy 1_26"),
     ("run_versions", "warn", {"runs": {"aggregate": (replace(RUN, versions={"surecount": "0.0.9"}),)}}, "0.0.9"),
     ("run_versions", "warn", job(id="2" * 32), "the ledger does not know job 222"),
@@ -215,7 +237,7 @@ def test_a_check_finds_what_is_wrong_and_says_what_it_saw(
 
 
 def test_every_check_can_find_something_wrong() -> None:
-    never = {"transactional_ids", "broker_versions"}
+    never = {"transactional_ids"}
     assert {check for check, *_ in SICK} | never == {check.id for check in CHECKS}
 
 
@@ -287,6 +309,18 @@ def test_what_status_makes_of_a_job(changes: dict[str, Any], states: list[str]) 
     if changes.get("completed_ms", 0) is None:
         found = replace(found, started_ms=changes.get("started_ms", NOW - 60_000))
     assert [finding.state for finding in judged(found, NOW)] == states
+
+
+@pytest.mark.parametrize(
+    ("jvm", "java"),
+    [
+        ("OpenJDK 64-Bit Server VM - Debian - 17/17.0.15+6-Debian-1deb12u1", 17),
+        ("Java HotSpot(TM) 64-Bit Server VM - Oracle Corporation - 1.8/25.392-b08", 1),
+        ("", None),
+    ],
+)
+def test_java_is_read_from_what_flink_says_of_a_jvm(jvm: str, java: int | None) -> None:
+    assert _java_of(jvm) == java
 
 
 def test_the_docs_list_every_check() -> None:
