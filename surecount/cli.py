@@ -91,6 +91,9 @@ def up(
     ha: Annotated[
         bool, typer.Option("--ha", help="Two JobManagers and ZooKeeper: jobs go on when any process dies.")
     ] = False,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Clients come over TLS, authenticate, and need ACLs; makes certificates.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of Flink's, in place of that in flink-conf/."),
@@ -109,6 +112,7 @@ def up(
             flink_port=flink_port,
             flink=flink,
             ha=ha,
+            secure=secure,
             flink_settings=flink_settings,
         )
     except StackRunsError as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 import uuid
@@ -17,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from surecount.errors import SurecountError
 from surecount.local.layout import BROKER_JARS, BROKER_LOGGING, Layout
 from surecount.local.ports import HOST, answers
-from surecount.local.spec import ProcessSpec
+from surecount.local.spec import ProcessSpec, write_private
 
 # A value of 5 MB fits with room for its batch.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -34,13 +35,15 @@ _JARS = (f"{BROKER_JARS}/*",)
 @dataclass(frozen=True)
 class Node:
     """One broker. ``number`` is its node id, from 1. All of its ports are on ``host``; clients that come through
-    ``outside_port`` are told to come back to that port of their own machine, where a container publishes it."""
+    ``outside_port`` are told to come back to that port of their own machine, where a container publishes it. In a
+    secured cluster other brokers come through ``broker_port``."""
 
     number: int
     port: int
     controller_port: int
     host: str = HOST
     outside_port: int | None = None
+    broker_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -115,11 +118,14 @@ def write_config(
     """Write the broker's server.properties, with ``own`` settings; its data stays as it is."""
     home = layout.broker(node.number)
     home.mkdir(parents=True, exist_ok=True)
-    _config(layout, node).write_text(server_properties(node, nodes, home / "data", own), encoding="utf-8")
+    write_private(_config(layout, node), server_properties(node, nodes, home / "data", own))
 
 
-def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> None:
-    """Make the broker's data folder, once: a marker says that an earlier call came to its end."""
+def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str, secret: Sequence[str] = ()) -> None:
+    """Make the broker's data folder, once: a marker says that an earlier call came to its end.
+
+    ``secret`` are further arguments of StorageTool, which stay out of the process table.
+    """
     home = layout.broker(node.number)
     marker = layout.formatted(node.number)
     if marker.exists():
@@ -135,7 +141,13 @@ def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str) -> N
         "--config",
         str(_config(layout, node)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Java reads arguments from a file, those of the program among them.
+    arguments = home / "format.arguments"
+    write_private(arguments, "\n".join(json.dumps(argument) for argument in (*command[1:], *secret)))
+    try:
+        done = subprocess.run([str(java), f"@{arguments}"], capture_output=True, text=True, check=False)
+    finally:
+        arguments.unlink()
     if done.returncode != 0:
         raise SurecountError(f"the data folder of {node.name} cannot be made: {done.stdout}{done.stderr}")
     marker.write_text(f"{cluster_id}\n", encoding="utf-8")
@@ -177,16 +189,23 @@ def _config(layout: Layout, node: Node) -> Path:
     return layout.broker(node.number) / "server.properties"
 
 
-def in_service(number: int, port: int, timeout_s: float = 2.0, host: str = HOST) -> bool:
+def in_service(
+    number: int,
+    port: int,
+    timeout_s: float = 2.0,
+    host: str = HOST,
+    client: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
     """Whether broker ``number`` answers at ``port`` of ``host`` and the cluster counts it in.
 
-    The broker itself is asked: others list one that was killed until its session ends.
+    The broker itself is asked: others list one that was killed until its session ends. ``client`` are librdkafka's
+    settings with which a secured broker lets one in.
     """
     if not answers(port, host):
         return False  # spares the client's attempts to connect
     # At level 2 (critical) the client does not print about brokers that are not up yet.
-    client = AdminClient({"bootstrap.servers": f"{host}:{port}", "log_level": 2})
+    admin = AdminClient({"bootstrap.servers": f"{host}:{port}", "log_level": 2, **client})
     try:
-        return number in client.list_topics(timeout=timeout_s).brokers
+        return number in admin.list_topics(timeout=timeout_s).brokers
     except KafkaException:
         return False

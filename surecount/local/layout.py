@@ -78,6 +78,11 @@ class Layout:
         """The jobs that a JobManager takes over, and which checkpoints they have, with --ha."""
         return self.root / "ha"
 
+    @property
+    def secure(self) -> Path:
+        """Certificates, keys and passwords, with --secure (:mod:`surecount.local.secure`)."""
+        return self.root / "secure"
+
     def broker(self, number: int) -> Path:
         return self.root / f"kafka-{number}"
 

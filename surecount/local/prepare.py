@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka, ports, zookeeper
+from surecount.local import flink, kafka, ports, secure, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.spec import ProcessSpec, StackSpec, save_stack
 
@@ -26,6 +26,7 @@ class Wanted:
     flink_port: int
     flink_settings: Mapping[str, str]
     kafka_settings: Mapping[str, str]
+    secure: bool = False
 
 
 def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
@@ -42,23 +43,31 @@ def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
         ports.claim(wanted.kafka_port and wanted.kafka_port + i, f"broker kafka-{i + 1}", "--kafka-port", taken)
         for i in range(wanted.brokers)
     ]
-    nodes = [kafka.Node(i + 1, port, ports.pick(taken)) for i, port in enumerate(broker_ports)]
+    nodes = [
+        kafka.Node(i + 1, port, ports.pick(taken), broker_port=ports.pick(taken) if wanted.secure else None)
+        for i, port in enumerate(broker_ports)
+    ]
     stack = StackSpec(
-        _cluster_id(layout, wanted.brokers),
+        _cluster_id(layout, wanted),
         wanted.slots,
         tuple(broker_ports),
         tuple(rest_ports),
         zookeeper_port=ports.pick(taken) if wanted.jobmanagers > 1 else None,
+        secure=wanted.secure,
     )
     # From here on the folder is known to be a stack's.
     save_stack(layout.stack_file, stack)
     layout.state_file.unlink(missing_ok=True)
     layout.logs.mkdir(exist_ok=True)
+    if wanted.secure:
+        secure.prepare(layout, stack, [node.name for node in nodes])
+    secret = secure.format_arguments(layout) if wanted.secure else []
     for node in nodes:
-        kafka.write_config(layout, node, nodes, wanted.kafka_settings)
+        secured = secure.broker_settings(layout, node, nodes) if wanted.secure else {}
+        kafka.write_config(layout, node, nodes, {**secured, **wanted.kafka_settings})
         layout.scratch(node.name).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
-        formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id) for node in nodes]
+        formats = [pool.submit(kafka.format_storage, java, layout, node, stack.cluster_id, secret) for node in nodes]
         running = [kafka.process(java, layout, node, brokers=wanted.brokers) for node in nodes]
         running += zookeeper_of(java, layout, stack)
         if stack.flink_ports:
@@ -118,12 +127,19 @@ def _check_free(settings: Mapping[str, str], own: Mapping[str, str]) -> None:
         raise SurecountError(f"--set {taken[0]}: `surecount up` sets that itself, to {own[taken[0]]}", "leave it out")
 
 
-def _cluster_id(layout: Layout, brokers: int) -> str:
-    """The id of the cluster whose data is in the folder, or a new one."""
+def _cluster_id(layout: Layout, wanted: Wanted) -> str:
+    """The id of the cluster whose data is in the folder, or a new one. Users are kept with the data, so whether it is
+    secured cannot change."""
     formatted = sorted(layout.root.glob("kafka-*/formatted"))
     if not formatted:
         return kafka.new_cluster_id()
-    if len(formatted) != brokers:
+    if wanted.secure != layout.secure.exists():
+        was = "without" if wanted.secure else "with"
+        raise SurecountError(
+            f"{layout.root} holds the data of a Kafka cluster {was} users and rights",
+            f"start it {was} --secure, or remove the data with `surecount down --purge`",
+        )
+    if len(formatted) != wanted.brokers:
         raise SurecountError(
             f"{layout.root} holds the data of a Kafka cluster with {len(formatted)} broker(s)",
             f"start it with --brokers {len(formatted)}, or remove the data with `surecount down --purge`",

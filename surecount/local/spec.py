@@ -56,7 +56,7 @@ class StackSpec:
     """What the last ``up`` asked for, with every port chosen.
 
     ``flink_ports`` are those of the JobManagers' REST servers, none without Flink; ``zookeeper_port`` is None
-    without --ha.
+    without --ha; ``secure`` tells whether clients have to authenticate.
     """
 
     cluster_id: str
@@ -66,6 +66,7 @@ class StackSpec:
     zookeeper_port: int | None = None
     processes: tuple[ProcessSpec, ...] = ()
     version: int = VERSION
+    secure: bool = False
 
     def names(self, role: Role) -> tuple[str, ...]:
         return tuple(process.name for process in self.processes if process.role == role)
@@ -102,6 +103,13 @@ def write_json(path: Path, value: object) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file anew that only its owner may read, from its first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def save_stack(path: Path, stack: StackSpec) -> None:

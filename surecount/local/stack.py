@@ -23,6 +23,7 @@ from surecount.local.layout import PROJECT, Layout
 from surecount.local.prepare import Wanted, prepare
 from surecount.local.prerequisites import check_disk, check_prerequisites, find_java
 from surecount.local.processes import StackProcess
+from surecount.local.secure import check_openssl
 from surecount.local.spec import (
     SUPERVISOR,
     StackSpec,
@@ -115,6 +116,7 @@ class Stack:
         flink_port: int = 8081,
         flink: bool = True,
         ha: bool = False,
+        secure: bool = False,
         flink_settings: Mapping[str, str] = MappingProxyType({}),
         kafka_settings: Mapping[str, str] = MappingProxyType({}),
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
@@ -125,6 +127,8 @@ class Stack:
         ``flink_port``. Without ``flink`` there is Kafka only, and what is asked for of TaskManagers counts for
         nothing. With ``ha`` there are two JobManagers, of which one leads, and ZooKeeper; jobs that ran at
         :meth:`down` go on at the next ``up`` with ``ha``, and are forgotten by one without.
+        With ``secure`` clients come over TLS, have to authenticate, and may do what ACLs allow
+        (:mod:`surecount.local.secure`).
         ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders;
         ``kafka_settings`` that of brokers' settings.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
@@ -137,9 +141,11 @@ class Stack:
             raise SurecountError("--ha with --no-flink: there is no JobManager to have two of", "leave one of them out")
         jobmanagers = (2 if ha else 1) if flink else 0
         wanted = Wanted(
-            brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings, kafka_settings
+            brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings, kafka_settings, secure
         )
         java = check_prerequisites()
+        if secure:
+            check_openssl()
         self._check_directory()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -237,7 +243,7 @@ class Stack:
 
         def all_ready() -> bool:
             self._check_nothing_died()
-            for name in sorted(waiting & ready_names(stack, timeout_s=1.0)):
+            for name in sorted(waiting & ready_names(self._layout, stack, timeout_s=1.0)):
                 waiting.discard(name)
                 on_ready(name, time.monotonic() - started)
             return not waiting

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from surecount.local import flink, kafka, processes, zookeeper
+from surecount.local import flink, kafka, processes, secure, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.ports import HOST
 from surecount.local.processes import StackProcess
@@ -66,13 +66,14 @@ def flink_url(stack: StackSpec) -> str | None:
     return ",".join(f"http://{HOST}:{port}" for port in stack.flink_ports) or None
 
 
-def ready_names(stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
+def ready_names(layout: Layout, stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
     """The names of the processes that are in service: brokers, ZooKeeper and JobManagers that answer,
     TaskManagers that are registered."""
+    client = secure.admin_settings(layout) if stack.secure else {}
     names = {
         f"kafka-{number}"
         for number, port in enumerate(stack.kafka_ports, start=1)
-        if kafka.in_service(number, port, timeout_s)
+        if kafka.in_service(number, port, timeout_s, client=client)
     }
     if stack.zookeeper_port is not None and zookeeper.in_service(stack.zookeeper_port, timeout_s):
         names.add(ZOOKEEPER)
@@ -109,7 +110,7 @@ def read_status(layout: Layout) -> StackStatus:
     supervised = any(p.name == SUPERVISOR for p in found)
     statuses = tuple(_process_status(name, found, observed, supervised) for name in names)
     leader = find_leader(stack, found)
-    problems = _problems(stack, statuses, leader) if found else ("the stack is stopped",)
+    problems = _problems(layout, stack, statuses, leader) if found else ("the stack is stopped",)
     return StackStatus(
         directory=str(layout.root),
         running=bool(found),
@@ -155,12 +156,14 @@ def _rss_bytes(process: psutil.Process) -> int:
         return 0
 
 
-def _problems(stack: StackSpec, statuses: Sequence[ProcessStatus], leader: str | None) -> tuple[str, ...]:
+def _problems(
+    layout: Layout, stack: StackSpec, statuses: Sequence[ProcessStatus], leader: str | None
+) -> tuple[str, ...]:
     problems = [f"{status.name} is {status.state}" for status in statuses if status.state != "running"]
     if any(status.name == SUPERVISOR and status.state != "running" for status in statuses):
         problems.append("without its supervisor nothing restarts what dies: `surecount up` starts anew")
     running = {status.name for status in statuses if status.state == "running"}
-    silent = running - {SUPERVISOR} - ready_names(stack)
+    silent = running - {SUPERVISOR} - ready_names(layout, stack)
     problems += [f"{name} runs but is not in service" for name in sorted(silent)]
     if stack.zookeeper_port is not None and leader is None:
         problems.append("no JobManager leads: while that is so, no job goes on")
