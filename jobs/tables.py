@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from surecount import __version__
 from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
+from surecount.kafka.security import for_java
 from udfs import packs
 from udfs.records import RELAYED_HEADER
 
@@ -30,15 +31,13 @@ def _options(options: dict[str, str]) -> str:
 
 
 def _kafka(kafka: Kafka) -> dict[str, str]:
-    properties = {f"properties.{name}": value for name, value in kafka.properties.items()}
     return {
         "connector": "kafka",
-        "properties.bootstrap.servers": kafka.bootstrap_servers,
         "key.format": "raw",
         "key.fields": "k",
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
-        **properties,
+        **{f"properties.{name}": value for name, value in for_java(kafka).items()},
     }
 
 

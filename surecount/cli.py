@@ -43,6 +43,7 @@ from surecount.doctor import health
 from surecount.errors import SurecountError
 from surecount.generate import generate as run_generate
 from surecount.generator.options import Options, parse_start
+from surecount.kafka import security
 from surecount.local.flink import parse_settings
 from surecount.local.stack import DEFAULT_DIRECTORY, Stack, StackRunsError
 from surecount.ops import bounded as bounded_runs
@@ -198,7 +199,7 @@ def check(
         raise SurecountError("no pipeline file named", "surecount check PIPELINE, or --schema")
     loaded = config.load(pipeline)
     check_decode(pipeline, loaded)
-    content = plans.plan(loaded)
+    content = {**plans.plan(loaded), "warnings": security.check(loaded)}
     if as_json:
         print_json(content)
     else:

@@ -109,4 +109,5 @@ def lines(content: dict[str, Any]) -> list[str]:
         out.append(f"  {aggregate['name']}: {what} per {', '.join(aggregate['key'])} and {aggregate['window']}")
     out += [f"  writes {kind} to {topic}" for kind, topic in content["writes"].items()]
     out += [f"  {name}: {text}" for name, text in content["costs"].items()]
+    out += [f"  warning: {warning}" for warning in content.get("warnings", [])]
     return out

@@ -12,7 +12,14 @@ name = "{name}"
 
 [kafka]
 bootstrap_servers = "localhost:9092"
-# properties = {{ "security.protocol" = "SASL_SSL" }}   # any further client properties
+# properties = {{ "client.id" = "{name}" }}   # further properties that both of Kafka's clients know
+
+# [kafka.security]           # docs/security.md
+# protocol = "SASL_SSL"
+# mechanism = "SCRAM-SHA-512"
+# username = "{name}"
+# password_file = "/run/secrets/kafka-password"
+# ca_file = "/run/secrets/kafka-ca.pem"
 
 [source]
 topics = ["{name}.events"]

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, New
 
 from surecount.config import Kafka, Pathway, Pipeline
 from surecount.errors import SurecountError
+from surecount.kafka.security import for_librdkafka
 from surecount.topic_rules import (
     Cluster,
     Topic,
@@ -77,16 +78,16 @@ def _retried(method: Callable[Concatenate[Admin, P], T]) -> Callable[Concatenate
 
 
 def client_config(kafka: Kafka) -> dict[str, str]:
-    """The properties of every confluent client: the pipeline's address and its ``kafka.properties``.
+    """The properties of every confluent client: the cluster's address, its ``properties`` and its ``security``.
 
-    Raises SurecountError that names a property that librdkafka does not have, or its value.
+    Raises SurecountError that names a property that librdkafka does not have, or a file that cannot be used.
     """
     if "bootstrap.servers" in kafka.properties:
         raise SurecountError(
             'kafka.properties: "bootstrap.servers" is set elsewhere',
             "write the address in kafka.bootstrap_servers",
         )
-    config = {"bootstrap.servers": kafka.bootstrap_servers, **kafka.properties}
+    config = for_librdkafka(kafka)
     _accepted(tuple(config.items()))
     return config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
@@ -254,3 +255,29 @@ def make(stack: Stack, tmp_path: Path, no_jobs_left: None) -> Callable[..., Runn
         return Running(pipeline, file, stack)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates ``one.pem`` and ``two.pem``, and keys of many kinds, by openssl."""
+    folder = tmp_path_factory.mktemp("pem")
+    for name in ("one", "two"):
+        _openssl(
+            folder, f"req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.pem -days 2"
+        )
+    _openssl(folder, "rsa -in one.key -traditional -out pkcs1.key")
+    _openssl(folder, "pkcs8 -topk8 -in one.key -out encrypted.key -passout pass:x")
+    _openssl(folder, "rsa -in one.key -traditional -aes128 -out old-encrypted.key -passout pass:x")
+    _openssl(folder, "ecparam -name prime256v1 -genkey -out sec1.key")
+    _openssl(folder, "pkcs8 -topk8 -nocrypt -in sec1.key -out ec.key")
+    _openssl(folder, "req -x509 -new -key ec.key -subj /CN=ec -out ec.pem -days 2")
+    _openssl(folder, "genpkey -algorithm ed25519 -out ed25519.key")
+    _openssl(folder, "req -x509 -new -key ed25519.key -subj /CN=ed -out ed25519.pem -days 2")
+    (folder / "both.key").write_bytes((folder / "one.key").read_bytes() + (folder / "two.key").read_bytes())
+    (folder / "broken.key").write_text("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n")
+    (folder / "empty").write_text("")
+    return folder
+
+
+def _openssl(folder: Path, command: str) -> None:
+    subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)

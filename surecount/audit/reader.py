@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from surecount.audit.pacing import Pacer, Place, Run
 from surecount.errors import SurecountError
+from surecount.kafka.security import for_librdkafka
 
 if TYPE_CHECKING:
     from surecount.config import Kafka
@@ -54,7 +55,7 @@ def where(message: Message) -> str:
 
 def client_config(kafka: Kafka) -> dict[str, str | int | float | bool]:
     """What every client of the audit shares. Clients report errors to their callers, so none prints."""
-    return {"log_level": 2, **kafka.properties, "bootstrap.servers": kafka.bootstrap_servers}
+    return {"log_level": 2, **for_librdkafka(kafka)}
 
 
 def open_consumer(kafka: Kafka, **settings: object) -> Consumer:

@@ -123,7 +123,7 @@ def _up(
         brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
         flink_settings=settings, kafka_settings=_KAFKA_SETTINGS, on_ready=hearing.ready,
     )  # fmt: skip
-    here: dict[str, Any] = {"bootstrap_servers": None, "properties": {}}
+    here: dict[str, Any] = {"bootstrap_servers": None, "properties": {}, "security": None}
     elsewhere = here
     if any(pipeline.is_relayed(pathway) for pathway in pipeline.pathways):
         other = stacks.enter_context(_kafka_only(folder / "other", hearing))
@@ -132,7 +132,7 @@ def _up(
         pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else here)
         for pathway in pipeline.source.pathway
     ]
-    kafka = pipeline.kafka.model_copy(update={"bootstrap_servers": stack.bootstrap_servers, "properties": {}})
+    kafka = pipeline.kafka.model_copy(update={**here, "bootstrap_servers": stack.bootstrap_servers})
     source = pipeline.source.model_copy(update={"pathway": pathways})
     moved = pipeline.model_copy(update={"kafka": kafka, "source": source})
     if wanted.may_lose:

@@ -2,6 +2,7 @@
 
 from surecount.config.loading import check_name, json_schema, load, parse
 from surecount.config.pipeline import Pipeline
+from surecount.config.security import Security
 from surecount.config.source import EventTimeField, Kafka, Pathway
 from surecount.config.units import format_duration, parse_duration, parse_size
 
@@ -10,6 +11,7 @@ __all__ = [
     "Kafka",
     "Pathway",
     "Pipeline",
+    "Security",
     "check_name",
     "format_duration",
     "json_schema",

@@ -7,12 +7,12 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from surecount.config.base import Model
 from surecount.config.source import (
     AggregateName,
     FieldPath,
     Kafka,
     KeyField,
-    Model,
     Pathway,
     PipelineName,
     Source,
@@ -143,10 +143,11 @@ class Pipeline(Model):
                 "set source.event_id, or name what is read in [[source.pathway]] tables"
             )
         for pathway in self.source.pathway:
-            if pathway.properties and not self.is_relayed(pathway):
+            own = "properties" if pathway.properties else "security" if pathway.security else None
+            if own and not self.is_relayed(pathway):
                 raise ValueError(
-                    f"pathway {pathway.name!r} has properties, but no cluster of its own: "
-                    "give its bootstrap_servers, or set kafka.properties"
+                    f"pathway {pathway.name!r} has {own}, but no cluster of its own: "
+                    f"give its bootstrap_servers, or set kafka.{own}"
                 )
         topics = [(self.kafka_of(p).bootstrap_servers, topic) for p in self.pathways for topic in p.topics]
         topics += [(self.kafka.bootstrap_servers, topic) for job in self.jobs for topic in self.writes(job)]
@@ -192,7 +193,11 @@ class Pipeline(Model):
         """The cluster that a pathway's topics are on."""
         if not self.is_relayed(pathway):
             return self.kafka
-        return Kafka(bootstrap_servers=pathway.bootstrap_servers or "", properties=pathway.properties)
+        return Kafka(
+            bootstrap_servers=pathway.bootstrap_servers or "",
+            properties=pathway.properties,
+            security=pathway.security,
+        )
 
     @property
     def inlets(self) -> tuple[specs.Inlet, ...]:

@@ -6,8 +6,10 @@ import math
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from surecount.config.base import Model
+from surecount.config.security import Clients
 from surecount.config.units import duration, size_between
 from udfs import numbers
 from udfs import spec as specs
@@ -22,17 +24,10 @@ FieldPath = Annotated[str, Field(pattern=r"^[^.'\"\[\]\\`\s]+(\.[^.'\"\[\]\\`\s]
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
-class Model(BaseModel):
-    """What all tables of a pipeline file share: no unknown settings, no guessed types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Kafka(Model):
+class Kafka(Clients):
     """The cluster that holds the topics, and any further client properties."""
 
     bootstrap_servers: str = Field("localhost:9092", min_length=1)
-    properties: dict[str, str] = Field(default_factory=dict)
 
 
 class EventTimeField(Model):
@@ -136,13 +131,12 @@ class Check(Model):
         return unscaled
 
 
-class Pathway(Model):
+class Pathway(Clients):
     """One way on which events come: raw topics on a Kafka cluster, the pipeline's own where none is named."""
 
     name: PathwayName
     topics: list[TopicName] = Field(min_length=1)
     bootstrap_servers: str | None = Field(None, min_length=1)
-    properties: dict[str, str] = Field(default_factory=dict)
 
 
 class Source(Model):

@@ -17,7 +17,10 @@ from surecount.errors import SurecountError
 from udfs.decode import resolve
 
 PROJECT = Path(__file__).resolve().parents[2]
-_OURS = ("udfs/*.py", "jobs/*.py", "surecount/__init__.py", "surecount/errors.py", "surecount/config/*.py")
+_OURS = (
+    *("udfs/*.py", "jobs/*.py", "surecount/__init__.py", "surecount/errors.py"),
+    *("surecount/config/*.py", "surecount/kafka/*.py"),
+)
 
 
 def package(target: Path, pipeline_file: Path, decode: str | None) -> None:

@@ -19,7 +19,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from surecount.config import Pipeline, parse
+from surecount.config import Kafka, Pathway, Pipeline, parse
 from surecount.errors import SurecountError
 from surecount.ops.storage import Folder
 
@@ -69,16 +69,17 @@ class Run:
     version: int = field(default=VERSION, repr=False)
 
     def pipeline(self, present: Pipeline | None = None) -> Pipeline:
-        """The pipeline that it ran, with the ``properties`` of ``present``: the ledger keeps none, which may be secret.
+        """The pipeline that it ran, with the ``properties`` and ``security`` of ``present``: the ledger keeps none of
+        the former, which may be secret, and files of the latter may have moved.
 
         Raises SurecountError where this version knows such settings no more.
         """
         config = deepcopy(self.config)
         if present is not None:
-            config["kafka"]["properties"] = present.kafka.properties
-            properties = {pathway.name: pathway.properties for pathway in present.source.pathway}
+            config["kafka"] |= _clients(present.kafka)
+            found = {pathway.name: _clients(pathway) for pathway in present.source.pathway}
             for pathway in config["source"]["pathway"]:
-                pathway["properties"] = properties.get(pathway["name"], {})
+                pathway |= found.get(pathway["name"], {})
         return parse(config, f"the ledger's run {self.number}")
 
 
@@ -138,6 +139,11 @@ class Ledger:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         self._folder.write(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def _clients(clients: Kafka | Pathway) -> dict[str, Any]:
+    security = clients.security
+    return {"properties": clients.properties, "security": None if security is None else security.model_dump()}
 
 
 def _run(content: dict[str, Any], stopped: dict[str, Any] | None, moved: dict[str, Any] | None) -> Run:

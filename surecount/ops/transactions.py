@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from surecount.config import Kafka
 from surecount.errors import SurecountError
+from surecount.kafka.security import for_java
 from surecount.ops.snapshots import Place
 
 ENDED = ("Empty", "CompleteCommit", "CompleteAbort")
@@ -66,9 +67,7 @@ def transactions(kafka: Kafka, environment: Mapping[str, str], prefixes: Collect
 def ask(kafka: Kafka, environment: Mapping[str, str], prefixes: Collection[str] = ()) -> Told:
     """The same, and what else the brokers tell only the Java client."""
     command = [sys.executable, "-m", "surecount.ops.transactions_admin"]
-    # As the jobs hand them to the same client.
-    properties = {"bootstrap.servers": kafka.bootstrap_servers, **kafka.properties}
-    question = json.dumps({"properties": properties, "prefixes": list(prefixes)})
+    question = json.dumps({"properties": for_java(kafka), "prefixes": list(prefixes)})
     try:
         done = subprocess.run(
             command, env=dict(environment), input=question, capture_output=True, text=True, check=False,

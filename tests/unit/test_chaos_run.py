@@ -17,12 +17,13 @@ from surecount.errors import SurecountError
 from surecount.local.stack import Stack
 
 REAL = "kafka.example:9092"
+SECURITY = {"protocol": "SSL", "ca_file": "/example/ca.pem"}
 HEARING = Hearing(lambda *_: None, lambda _: None, lambda _: None)
 
 
 def pipeline(window: str = "5 s", **source: Any) -> Pipeline:
     aggregate = [{"name": "a", "key": ["k"], "window": window}]
-    kafka = {"bootstrap_servers": REAL, "properties": {"client.id": "real"}}
+    kafka = {"bootstrap_servers": REAL, "properties": {"client.id": "real"}, "security": SECURITY}
     content = {"name": "shop", "kafka": kafka, "aggregate": aggregate}
     source = {"event_time": {"field": "ts", "unit": "ms"}, "event_id": "id", **source}
     return config.parse({**content, "source": source}, "shop.toml")
@@ -34,7 +35,8 @@ def wanted(minutes: float = 5) -> Wanted:
 
 def pathway(name: str, topic: str, servers: str | None) -> dict[str, Any]:
     properties = {} if servers in (None, REAL) else {"client.id": "real"}
-    cluster = {"bootstrap_servers": servers, "properties": properties} if servers else {}
+    security = {"security": SECURITY} if properties else {}
+    cluster = {"bootstrap_servers": servers, "properties": properties, **security} if servers else {}
     return {"name": name, "topics": [topic], **cluster}
 
 

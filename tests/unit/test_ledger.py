@@ -16,7 +16,7 @@ from surecount.ops.storage import Folder, uri_of
 PIPELINE = config.parse(
     {
         "name": "shop",
-        "kafka": {"bootstrap_servers": "localhost:9092", "properties": {"sasl.password": "secret"}},
+        "kafka": {"bootstrap_servers": "localhost:9092", "properties": {"client.id": "secret"}},
         "source": {"topics": ["in"], "event_time": "kafka"},
         "aggregate": [{"name": "a", "key": ["k"], "window": "1 min"}],
     },

@@ -185,8 +185,6 @@ def test_client_config_is_the_address_and_the_properties() -> None:
     ("name", "value", "message"),
     [
         ("max.request.size", "1", "'max.request.size': No such configuration property"),
-        ("sasl.jaas.config", "x", "'sasl.jaas.config': Java JAAS configuration is not supported"),
-        ("ssl.truststore.location", "/x", "'ssl.truststore.location': Java TrustStores are not supported"),
         ("linger.ms", "soon", "'linger.ms': Invalid value"),
         ("bootstrap.servers", "x:1", '"bootstrap.servers" is set elsewhere'),
     ],

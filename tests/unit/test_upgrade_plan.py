@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,8 +102,30 @@ def test_a_new_job_has_nothing_to_go_on_from() -> None:
     assert plan(pipeline(), "ingest", None, "code", VERSIONS).changes == ("the job is new",)
 
 
-def test_secrets_are_not_kept_and_come_from_the_file_of_now() -> None:
-    now = pipeline(kafka={"bootstrap_servers": "localhost:9092", "properties": {"sasl.password": "secret"}})
+def test_what_may_be_secret_is_not_kept_and_comes_from_the_file_of_now() -> None:
+    now = pipeline(kafka={"bootstrap_servers": "localhost:9092", "properties": {"client.id": "secret"}})
     assert RUN.pipeline().kafka.properties == {}
     assert RUN.pipeline(now) == now
     assert planned(now).changes == ()
+
+
+def test_a_run_is_gone_back_to_with_the_security_of_now() -> None:
+    """Its certificates may have moved since, or the cluster may have none any more."""
+    before, after = (
+        pipeline(kafka={"bootstrap_servers": "localhost:9092", "security": {"protocol": "SSL", "ca_file": path}})
+        for path in ("/old/ca.pem", "/new/ca.pem")
+    )
+    run = replace(RUN, config=config_of(before))
+    assert run.pipeline() == before
+    assert run.pipeline(after) == after
+    assert run.pipeline(pipeline()) == pipeline()
+    changes = plan(after, "aggregate", run, "code", VERSIONS).changes
+    assert changes == ("kafka.security.ca_file: /old/ca.pem → /new/ca.pem",)
+
+
+def test_code_of_an_earlier_version_can_read_a_pipeline_without_security() -> None:
+    """An upgrade may go back to it; it refuses settings that it does not know."""
+    far = {"name": "far", "topics": ["in"], "bootstrap_servers": "far:9092"}
+    content = pipeline(source={"pathway": [far]}).model_dump(mode="json")
+    assert "security" not in content["kafka"]
+    assert "security" not in content["source"]["pathway"][0]
