@@ -27,6 +27,7 @@ from surecount import __version__
 from surecount.config import Pipeline
 from udfs import reasons
 from udfs.records import sources
+from udfs.spec import MAX_EVENT_TIME_MS, MIN_KAFKA_MS
 
 JOB = "ingest"
 _UIDS = {"source": "1_kafka", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
@@ -65,7 +66,7 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     outputs = t.create_statement_set()
     outputs.add_insert("rejects", t.sql_query(_rejects(pipeline)))
     for kind in copies:
-        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, "TO_TIMESTAMP_LTZ(kafka_ms, 3)")))
+        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, _KAFKA_TIME)))
     outputs.attach_as_datastream()
 
 
@@ -95,6 +96,11 @@ _COPY_HEADERS = tables.header_map(
         "watermark": "IF(watermark_ms < 0, CAST(NULL AS STRING), CAST(watermark_ms AS STRING))",
     }
 )
+
+
+# Kafka's producers send no negative timestamp, and SQL has none after the year 9999.
+_IS_TIME = f"kafka_ms BETWEEN {MIN_KAFKA_MS} AND {MAX_EVENT_TIME_MS}"
+_KAFKA_TIME = f"TO_TIMESTAMP_LTZ(CASE WHEN {_IS_TIME} THEN kafka_ms ELSE 0 END, 3)"
 
 
 def _unpack(kind: str, added: str, *further: str) -> str:

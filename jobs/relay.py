@@ -45,7 +45,9 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     parts = ["CAST(`partition` AS STRING)", "CAST(`offset` AS STRING)", "CAST(UNIX_TIMESTAMP() AS STRING)", "topic"]
     origin = f"MAP[{tables.quote(RELAYED_HEADER)}, ENCODE(CONCAT_WS(' ', {', '.join(parts)}), 'UTF-8')]"
     outputs = t.create_statement_set()
-    outputs.add_insert("copy", t.sql_query(f"SELECT k, v, {tables.headers_and(origin)}, kafka_time FROM source"))
+    # Kafka's producers send no negative timestamp.
+    kafka_time = f"CASE WHEN {tables.IS_TIME} THEN kafka_time ELSE {tables.as_time(0)} END"
+    outputs.add_insert("copy", t.sql_query(f"SELECT k, v, {tables.headers_and(origin)}, {kafka_time} FROM source"))
     outputs.attach_as_datastream()
 
 

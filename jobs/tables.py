@@ -13,6 +13,7 @@ from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
 from surecount.kafka.security import for_java
 from udfs import packs
 from udfs.records import RELAYED_HEADER
+from udfs.spec import MAX_EVENT_TIME_MS, MIN_KAFKA_MS
 
 WATERMARK_HEADER = "surecount.watermark"
 """On clean records: the ingest job's watermark, in ms since 1970."""
@@ -48,8 +49,11 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
     """
     topics = list(topics)
     event_time, behind = _event_time(pipeline, bounded=bounded), pipeline.source.out_of_orderness
+    sample = "youngest" if _follows_kafka(pipeline) else "last"
     if pipeline.has_ingest and job == "aggregate":
         event_time, behind = _ingest_watermark(), 0
+        # Clean records say where the watermark was when they were written, which is furthest in the last one.
+        sample = "last"
     columns = [
         *_SOURCE_COLUMNS,
         f"event_time AS {event_time}",
@@ -60,8 +64,7 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
         "properties.interceptor.classes": _INTERCEPTOR,
         "properties.surecount.pack.layout": packs.LAYOUT,
         "properties.surecount.pack.records": str(packs.RECORDS),
-        # Clean records say where the watermark was when they were written, which is furthest in the last one.
-        "properties.surecount.pack.sample": "youngest" if event_time == "kafka_time" else "last",
+        "properties.surecount.pack.sample": sample,
     }
     if job == "aggregate" and pipeline.source.decode is None:
         # Ingest needs whole values: it writes them.
@@ -140,16 +143,28 @@ def _event_time(pipeline: Pipeline, *, bounded: bool) -> str:
     """The event time that feeds the watermark; null where a record must not move it.
 
     A record further ahead of its Kafka timestamp than ``max_ahead`` is rejected later; here it must not
-    close every window. What a user's own decode function will find is not known here, so then the
-    watermark follows Kafka's timestamps. One far in the past needs no test: a watermark does not go back.
+    close every window. One far in the past needs no test: a watermark does not go back. Where a Kafka timestamp is no
+    time, the TaskManager's clock is in its place.
+
+    What a user's own decode function will find is not known here, so then the watermark follows Kafka's timestamps.
+    A partition that has none which is a time follows the clock, ``horizon`` behind: it would else hold all windows
+    back for ever, and a single such record may not make what comes behind it late.
     """
-    time = pipeline.source.event_time
-    if not isinstance(time, EventTimeField) or pipeline.source.decode is not None:
-        return _not_waited_for(pipeline, "kafka_time", bounded=bounded)
+    time, now = pipeline.source.event_time, "CURRENT_ROW_TIMESTAMP()"
+    if _follows_kafka(pipeline):
+        behind = f"{now} - INTERVAL {_interval(pipeline.source.horizon)}"
+        return _not_waited_for(pipeline, f"CASE WHEN {IS_TIME} THEN kafka_time ELSE {behind} END", bounded=bounded)
+    assert isinstance(time, EventTimeField)
     stated = _milliseconds(time)
     return f"""CASE
-        WHEN {stated} <= kafka_time + INTERVAL {_interval(pipeline.source.max_ahead)}
+        WHEN {stated} <= CASE WHEN {IS_TIME} THEN kafka_time ELSE {now} END
+            + INTERVAL {_interval(pipeline.source.max_ahead)}
         THEN {_not_waited_for(pipeline, stated, bounded=bounded)} END"""
+
+
+def _follows_kafka(pipeline: Pipeline) -> bool:
+    """Whether the watermark is made of Kafka's timestamps."""
+    return pipeline.source.event_time == "kafka" or pipeline.source.decode is not None
 
 
 def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> str:
@@ -201,6 +216,14 @@ def _milliseconds(time: EventTimeField) -> str:
             ms = f"TRY_CAST({text} AS BIGINT) / 1000000"
     return f"TO_TIMESTAMP_LTZ({ms}, 3)"
 
+
+def as_time(ms: int) -> str:
+    """SQL of a time, from ms since 1970."""
+    return f"TO_TIMESTAMP_LTZ({ms}, 3)"
+
+
+IS_TIME = f"(kafka_time >= {as_time(MIN_KAFKA_MS)} AND kafka_time <= {as_time(MAX_EVENT_TIME_MS)})"
+"""Whether the column ``kafka_time`` holds one: see :func:`udfs.times.is_time`."""
 
 _METADATA = {
     "headers": "headers MAP<STRING, BYTES> METADATA",

@@ -23,12 +23,13 @@ from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from surecount.rejects import PREFIX, OnProgress, Reject, check_reasons, committed_ranges, read, unheard
 from surecount.waiting import wait_until
-from udfs import reasons
+from udfs import reasons, times
 from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER, REPLAYED_HEADER
 
 ONLY_WHEN_NAMED = {
     reasons.BEYOND_HORIZON: "only when named: may be a copy of an event that counts already",
     reasons.TOMBSTONE: "only when named: nothing to mend",
+    reasons.KAFKA_TIMESTAMP: "only when named: its event time would be that of its replay",
 }
 
 _CLEAN_HEADERS = (f"{PREFIX}version", f"{PREFIX}watermark")
@@ -68,7 +69,7 @@ class LeftOutError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """What is sent in place of a reject; the key may decide on the ``partition``."""
+    """What is sent in place of a reject; the key may decide on the ``partition``, a ``timestamp_ms`` of 0 is now."""
 
     topic: str
     partition: int
@@ -85,6 +86,7 @@ class Targets:
         self._clean = pipeline.topics.clean
         self._ingest = f"{pipeline.name}.ingest"
         self._relayed = {p.name: pipeline.relay_topic(p) for p in pipeline.pathways if pipeline.is_relayed(p)}
+        self._by_kafka = pipeline.source.event_time == "kafka"
         # Relays reject nothing.
         jobs = [job for job in pipeline.jobs if pipeline.pathway_of(job) is None]
         self._reads = {f"{pipeline.name}.{job}": pipeline.reads(job)[1] for job in jobs}
@@ -102,11 +104,9 @@ class Targets:
     def record(self, reject: Reject, partitions: Mapping[str, int]) -> Record:
         """What is to be sent, ``partitions`` being how many each topic has; raises LeftOutError."""
         topic = self.topic(reject)
-        partition, timestamp_ms = reject.number("partition"), reject.number("timestamp")
+        partition = reject.number("partition")
         if partition is None or reject.number("offset") is None:
             raise LeftOutError("its headers do not say where it was")
-        if not timestamp_ms:  # the client takes 0 for the present
-            raise LeftOutError(f"its Kafka timestamp cannot be sent: {reject.said('timestamp') or 'none'}")
         kept = (*ORIGIN_HEADERS, *_CLEAN_HEADERS) if topic == self._clean else ORIGIN_HEADERS
         headers: Headers = [(n, value) for n, value in reject.headers if n in kept or not n.startswith(PREFIX)]
         if topic in self._relayed.values():
@@ -115,11 +115,26 @@ class Targets:
         return Record(
             topic,
             partition if partition < partitions[topic] else _BY_KEY,
-            timestamp_ms,
+            _sendable(reject, by_kafka=self._by_kafka),
             reject.key,
             reject.value,
             [*headers, (REPLAYED_HEADER, reject.place.encode())],
         )
+
+
+def _sendable(reject: Reject, *, by_kafka: bool) -> int:
+    """The Kafka timestamp to send a reject with, its own where that can be; 0 is the present for the client.
+
+    No producer sends negative ones, and a broker may refuse those that are no time. Raises LeftOutError where it is
+    the event time, which the present may only become where that is asked for.
+    """
+    timestamp_ms = reject.number("timestamp") or 0
+    if times.is_time(timestamp_ms):
+        return timestamp_ms
+    if by_kafka and reject.reason != reasons.KAFKA_TIMESTAMP:
+        said = reject.said("timestamp") or "none"
+        raise LeftOutError(f"its Kafka timestamp is its event time, and cannot be sent: {said}")
+    return 0
 
 
 def check_chosen(reject: Reject, named: Collection[str]) -> None:

@@ -160,12 +160,15 @@ class Decoder:
         return odd
 
     def _times_are_good(self, time_ms: Int64s, kafka_ms: Int64s) -> npt.NDArray[np.bool_]:
+        known = times.are_times(kafka_ms)
+        if self._spec.event_time.path is None:
+            return known
         good: npt.NDArray[np.bool_] = (time_ms >= 0) & (time_ms <= MAX_EVENT_TIME_MS)
-        if self._spec.event_time.path is not None:
-            ahead = time_ms - kafka_ms
-            good &= ahead <= self._spec.max_ahead_ms
-            # Whether a far time is a wrong unit is for the record's own reading to say.
-            good &= np.abs(ahead) <= times.FAR_MS
+        ahead = np.where(known, time_ms - kafka_ms, 0)
+        good &= ahead <= self._spec.max_ahead_ms
+        # Whether a far time is a wrong unit is for the record's own reading to say.
+        good &= np.abs(ahead) <= times.FAR_MS
+        good &= known | times.are_times(time_ms)
         return good
 
     def _decode_singly(self, batch: Batch, rows: Int64s, pieces: list[Columns], rejected: list[Rejected]) -> None:

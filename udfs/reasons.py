@@ -20,11 +20,13 @@ EVENT_TIME_NEGATIVE = "event_time_negative"
 EVENT_TIME_UNIT = "event_time_unit"
 EVENT_TIME_OUT_OF_RANGE = "event_time_out_of_range"
 EVENT_TIME_AHEAD = "event_time_ahead"
+KAFKA_TIMESTAMP = "kafka_timestamp"
 BELOW_MINIMUM = "below_minimum"
 ABOVE_MAXIMUM = "above_maximum"
 NOT_ALLOWED = "not_allowed"
 BEYOND_HORIZON = "beyond_horizon"
 DECODE_FAILED = "decode_failed"
+INTERNAL_ERROR = "internal_error"
 
 
 class RejectedError(Exception):

@@ -47,7 +47,8 @@ class RecordReader:
         orjson keeps the last of two equal names, makes doubles of integers of more than 64 bits, and has
         a depth limit of its own; the strict reading has the last word on all that, and the exact reason.
         """
-        if b"\\u" in value or len(value) > 2 * MAX_DEPTH:
+        # Only these escapes stand for what a name may hold.
+        if b"\\u" in value or b"\\/" in value or len(value) > 2 * MAX_DEPTH:
             return None
         for token in self._tokens:
             if value.count(token) > 1:
@@ -65,10 +66,12 @@ class RecordReader:
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             return None
         if self._spec.event_time.path is None:
-            return (kafka_ms, values) if 0 <= kafka_ms <= MAX_EVENT_TIME_MS else None
+            return (kafka_ms, values) if times.is_time(kafka_ms) else None
+        if not times.is_time(kafka_ms):
+            return None
         time_ms = values[0] * self._numerator // self._denominator
         ahead = time_ms - kafka_ms
-        if time_ms < 0 or ahead > self._spec.max_ahead_ms or abs(ahead) > times.FAR_MS:
+        if not 0 <= time_ms <= MAX_EVENT_TIME_MS or ahead > self._spec.max_ahead_ms or abs(ahead) > times.FAR_MS:
             return None
         return time_ms, values
 
@@ -334,7 +337,7 @@ def read_document(document: Mapping[str, Any], spec: Spec, kafka_ms: int) -> tup
             checks.refuse(check, found[check.field])
     time, unit = spec.event_time, spec.event_time.unit
     if time.path is None:
-        times.check(kafka_ms, "ms", kafka_ms, kafka_ms, 0)
+        times.check_kafka(kafka_ms)
         return kafka_ms, values
     raw = values[0]
     time_ms = times.from_rfc3339(raw) if unit == "rfc3339" else times.to_ms(raw, unit)

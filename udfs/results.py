@@ -83,7 +83,8 @@ def _objects(names: list[str], columns: list[list[str]], rows: int) -> Iterator[
     names = [orjson.dumps(name).decode() for name in names]
     if len(names) == 1:
         return (f"{{{names[0]}:{value}}}" for value in columns[0])
-    template = "{{" + ",".join(f"{name}:{{}}" for name in names) + "}}"
+    escaped = [name.replace("{", "{{").replace("}", "}}") for name in names]
+    template = "{{" + ",".join(f"{name}:{{}}" for name in escaped) + "}}"
     return (template.format(*row) for row in zip(*columns, strict=True))
 
 

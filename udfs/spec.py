@@ -14,8 +14,10 @@ SumType = Literal["int", "decimal", "float"]
 TimeUnit = Literal["s", "ms", "us", "ns", "rfc3339"]
 
 MAX_DIGITS = 38
-MAX_EVENT_TIME_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, UTC."""
+MAX_EVENT_TIME_MS = 253_370_764_799_999
+"""The last millisecond of the year 9998, UTC: the end of a window is then a time that can be written, too."""
+MIN_KAFKA_MS = 31_536_000_000
+"""The year 1971. An earlier Kafka timestamp is missing (-1), 0, or a number of seconds."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from confluent_kafka import Message
 
 from surecount.audit.outputs import MalformedError
+from surecount.audit.rules import is_kafka_time
 
 Headers = Mapping[str, str | bytes | None]
 """By name: of several with one name the last, as Flink's Kafka tables have it."""
@@ -56,8 +57,10 @@ def digest(*parts: bytes | None) -> int:
 def content(key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers) -> int:
     """A digest of what ingest and relays leave as it is: all but the headers that they add.
 
-    A header without a value does not count: Flink's Kafka sink writes none.
+    A header without a value does not count: Flink's Kafka sink writes none. A timestamp that is no time is 0.
     """
+    if not is_kafka_time(timestamp_ms):
+        timestamp_ms = 0
     own: list[bytes | None] = []
     for name in sorted(headers):
         given = headers[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import itemgetter, sub
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -43,9 +43,14 @@ def fast_way(spec: Spec) -> FastWay:
         if (convert := _convert(field, field.path in spec.narrow)) is not None
     ]
     to_times = _to_times(spec)
-    time_is_field = rules.first_field(spec) == 0
+    time_is_field, is_by_kafka = rules.first_field(spec) == 0, spec.event_time.path is None
     max_value, max_ahead = spec.max_value_bytes, spec.max_ahead_ms
     loads = orjson.loads
+
+    def agree(time_ms: int, timestamp_ms: int) -> bool:
+        if not rules.is_kafka_time(timestamp_ms):
+            return rules.is_kafka_time(time_ms)
+        return -rules.FAR_MS <= time_ms - timestamp_ms <= max_ahead
 
     def fits(value: bytes) -> bool:
         return len(value) <= max_value and _brackets(value) <= rules.MAX_DEPTH
@@ -73,10 +78,16 @@ def fast_way(spec: Spec) -> FastWay:
         if times_ms is None or min(times_ms) < 0 or max(times_ms) > rules.MAX_EVENT_TIME_MS:
             return None
         latest, earliest = max(timestamps_ms), min(timestamps_ms)
-        if max(times_ms) - earliest > max_ahead or min(times_ms) - latest < -rules.FAR_MS:
-            ahead = list(map(sub, times_ms, timestamps_ms))
-            if max(ahead) > max_ahead or min(ahead) < -rules.FAR_MS:
+        if is_by_kafka:
+            if earliest < rules.MIN_KAFKA_MS or latest > rules.MAX_EVENT_TIME_MS:
                 return None
+        elif (
+            earliest < rules.MIN_KAFKA_MS
+            or latest > rules.MAX_EVENT_TIME_MS
+            or max(times_ms) - earliest > max_ahead
+            or min(times_ms) - latest < -rules.FAR_MS
+        ) and not all(map(agree, times_ms, timestamps_ms)):
+            return None
         for index, convert in converts:
             columns[index] = list(map(convert, values, columns[index]))
             if None in columns[index]:

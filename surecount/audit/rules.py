@@ -41,13 +41,17 @@ EVENT_TIME_NEGATIVE = "event_time_negative"
 EVENT_TIME_UNIT = "event_time_unit"
 EVENT_TIME_OUT_OF_RANGE = "event_time_out_of_range"
 EVENT_TIME_AHEAD = "event_time_ahead"
+KAFKA_TIMESTAMP = "kafka_timestamp"
 BELOW_MINIMUM = "below_minimum"
 ABOVE_MAXIMUM = "above_maximum"
 NOT_ALLOWED = "not_allowed"
 DECODE_FAILED = "decode_failed"
 
 MAX_DEPTH = 200
-MAX_EVENT_TIME_MS = 253_402_300_799_999
+MAX_EVENT_TIME_MS = 253_370_764_799_999
+"""The end of the year 9998."""
+MIN_KAFKA_MS = 365 * times.DAY_MS
+"""An earlier Kafka timestamp, or one after the year 9998, is none that a record's event time can be held against."""
 FAR_MS = 10 * 365 * times.DAY_MS
 """An event time this far from the Kafka timestamp makes its unit doubtful."""
 _NEAR_MS = 365 * times.DAY_MS
@@ -100,6 +104,11 @@ def limits(spec: Spec) -> list[Limits]:
         )
         for check in spec.checks
     ]
+
+
+def is_kafka_time(ms: int) -> bool:
+    """Whether ms since 1970, as a Kafka timestamp has them, are a time; they may be missing, or in another unit."""
+    return MIN_KAFKA_MS <= ms <= MAX_EVENT_TIME_MS
 
 
 def to_ms(time: int, unit: str) -> int:
@@ -184,9 +193,13 @@ class Reader:
 
     def _time(self, values: list[object], timestamp_ms: int) -> int:
         unit, written = self._event_time.unit, values[0]
+        is_stamped = is_kafka_time(timestamp_ms)
         if self._event_time.path is None:
-            time: int | None = timestamp_ms
-        elif unit == "rfc3339":
+            if not is_stamped:
+                raise RejectedError(KAFKA_TIMESTAMP)
+            return timestamp_ms
+        time: int | None
+        if unit == "rfc3339":
             time = times.parse_rfc3339(str(written))
         else:
             assert isinstance(written, int)
@@ -195,13 +208,18 @@ class Reader:
             raise RejectedError(EVENT_TIME_OUT_OF_RANGE)
         if time < 0:
             raise RejectedError(EVENT_TIME_NEGATIVE)
-        if isinstance(written, int) and self._event_time.path is not None and abs(time - timestamp_ms) > FAR_MS:
-            others = (to_ms(written, other) for other in _PER_MS if other != unit)
-            if any(abs(other - timestamp_ms) <= _NEAR_MS for other in others):
+        if isinstance(written, int):
+            others = [to_ms(written, other) for other in _PER_MS if other != unit]
+            if is_stamped:
+                is_likely = [abs(other - timestamp_ms) <= _NEAR_MS for other in others]
+                is_doubtful = abs(time - timestamp_ms) > FAR_MS
+            else:
+                is_likely, is_doubtful = list(map(is_kafka_time, others)), not is_kafka_time(time)
+            if is_doubtful and any(is_likely):
                 raise RejectedError(EVENT_TIME_UNIT)
         if time > MAX_EVENT_TIME_MS:
             raise RejectedError(EVENT_TIME_OUT_OF_RANGE)
-        if time - timestamp_ms > self._max_ahead_ms:
+        if is_stamped and time - timestamp_ms > self._max_ahead_ms:
             raise RejectedError(EVENT_TIME_AHEAD)
         return time
 

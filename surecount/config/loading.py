@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from surecount.config.names import PipelineName
 from surecount.config.pipeline import Pipeline
-from surecount.config.source import PipelineName
 from surecount.errors import SurecountError
 
 

@@ -8,17 +8,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from surecount.config.base import Model
-from surecount.config.source import (
-    AggregateName,
-    FieldPath,
-    Kafka,
-    KeyField,
-    Pathway,
-    PipelineName,
-    Source,
-    TopicName,
-    key_field,
-)
+from surecount.config.names import AggregateName, FieldPath, PipelineName, TopicName
+from surecount.config.source import Kafka, KeyField, Pathway, Source, key_field
 from surecount.config.units import duration
 from udfs import spec as specs
 

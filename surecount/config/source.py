@@ -9,19 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from surecount.config.base import Model
+from surecount.config.names import FieldPath, ImportPath, PathwayName, TopicName
 from surecount.config.security import Clients
 from surecount.config.units import duration, size_between
 from udfs import numbers
 from udfs import spec as specs
-
-PipelineName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-# No dot: it ends a name in topics and transactional ids.
-PathwayName = PipelineName
-AggregateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-# A dot reaches into a nested object. Quotes and brackets would change the meaning of a JSON path.
-FieldPath = Annotated[str, Field(pattern=r"^[^.'\"\[\]\\`\s]+(\.[^.'\"\[\]\\`\s]+)*$")]
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
 class Kafka(Clients):

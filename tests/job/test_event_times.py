@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import cycle
+from itertools import count, cycle
 
 import pytest
 from confluent_kafka import Producer
 
 from surecount import topics
+from surecount.audit import audit
 from surecount.waiting import wait_until
 from tests.conftest import Running
 
@@ -65,3 +66,36 @@ def test_windows_close_by_it(
     assert wait_until(closed, 60, "the first window's result", poll_s=0.5) == [1]
     assert not run.read(run.pipeline.topics.corrections)
     assert not run.read(run.pipeline.topics.rejects)
+
+
+BY_ID = PIPELINE.replace("EVENT_TIME", '{ field = "ts", unit = "ms" }\nevent_id = "id"')
+
+
+def test_a_topic_all_of_whose_kafka_timestamps_are_wrong_counts_and_its_windows_close(
+    make: Callable[..., Running],
+) -> None:
+    # None of them is a time; through ingest, which writes them to the clean topic.
+    run = make(BY_ID, partitions=1)
+    producer = Producer(topics.client_config(run.pipeline.kafka))
+    jobs = run.submit_all()
+    ids = count()
+
+    def send(key: str) -> None:
+        now = time.time()
+        for stamp in (-1, 1, int(now)):
+            value = json.dumps({"ts": int(now * 1000), "k": key, "id": str(next(ids))})
+            producer.produce(f"{run.pipeline.name}.in", value.encode(), timestamp=stamp)
+        producer.flush()
+
+    def closed() -> list[int]:
+        send("beat")
+        values = [json.loads(message.value()) for message in run.read(run.pipeline.topics.results)]
+        return [value["count"] for value in values if value["key"]["k"] == "first"]
+
+    send("first")
+    assert wait_until(closed, 60, "the first window's result", poll_s=0.5) == [3]
+    assert [run.flink.checkpoints(job)["counts"]["restored"] for job in jobs.values()] == [0, 0]
+    assert {message.timestamp()[1] for message in run.read(run.pipeline.topics.clean)} == {0}
+    assert not run.read(run.pipeline.topics.rejects)
+    report = audit(run.pipeline)
+    assert report.balanced, report.summary()

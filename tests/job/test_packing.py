@@ -121,10 +121,12 @@ def test_every_record_is_in_a_pack_as_it_was() -> None:
 
 
 def test_the_youngest_record_can_be_the_sample() -> None:
-    records = [Sent(b"%d" % at, kafka_ms=at % 7, offset=at, headers=(("at", b"%d" % at),)) for at in range(20)]
+    # Those at the end are no times, however young.
+    stamps = [NOW + at % 7 if at < 15 else NOW * 1000 for at in range(20)]
+    records = [Sent(b"%d" % at, kafka_ms=ms, offset=at, headers=(("at", b"%d" % at),)) for at, ms in enumerate(stamps)]
     [pack] = intercepted({0: records}, **{"surecount.pack.sample": "youngest"})
     sample = (pack.kafka_ms, pack.headers["at"], pack.headers[packs.SAMPLE_HEADER], pack.offset)
-    assert sample == (6, b"6", b"6", 19)
+    assert sample == (NOW + 6, b"6", b"6", 19)
 
 
 def test_a_pack_of_large_records_holds_fewer_and_not_each_is_looked_into() -> None:

@@ -261,7 +261,8 @@ def test_kafka_s_timestamp_as_event_time() -> None:
     truth = Truth(pipeline(event_time="kafka"))
     judged = truth.judge(text(ts='"whatever"'), NOW)
     assert isinstance(judged, tuple) and judged[0] == NOW
-    assert truth.judge(text(), -1) == "event_time_negative"
+    for no_time in (-1, 0, NOW // 1000, NOW * 1000, (1 << 63) - 1):
+        assert truth.judge(text(), no_time) == truth.judge_strictly(text(), no_time) == "kafka_timestamp"
 
 
 def by_row(value: bytes) -> Any:

@@ -142,12 +142,12 @@ def test_event_ids(event_id: Any, fields: list[Field]) -> None:
 @pytest.mark.parametrize(
     ("event_id", "said"),
     [
-        ("a b", "shop.toml: source.event_id = 'a b': String should match"),
+        ("a b", "shop.toml: source.event_id = 'a b': a field has the name that it has in the record"),
         (5, "shop.toml: source.event_id = 5: Input should be a valid string"),
         ([], "shop.toml: source.event_id = []: List should have at least 1 item"),
         (["id", 5], "shop.toml: source.event_id[1] = 5: Input should be a valid string"),
-        (["id", "a b"], "shop.toml: source.event_id[1] = 'a b': String should match"),
-        ({"field": "a b"}, "shop.toml: source.event_id.field = 'a b': String should match"),
+        (["id", "a b"], "shop.toml: source.event_id[1] = 'a b': a field has the name that it has in the record"),
+        ({"field": "a b"}, "shop.toml: source.event_id.field = 'a b': a field has the name that it has in the record"),
         ({"fild": "id", "field": "id"}, "shop.toml: source.event_id.fild is no setting"),
         ([{"field": "id", "type": "float"}], "shop.toml: source.event_id[0].type = 'float': Input should be 'string'"),
         (["id", {"field": "id", "type": "int"}], "shop.toml: source: event_id names the field 'id' twice"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,10 @@ from surecount import config
 from surecount.audit.fastway import fast_way
 from surecount.audit.truth import Truth
 from tests.unit import test_checks
-from tests.unit.test_decode import BAD, FINE, GOOD, NOW, raw, record
+from tests.unit.test_decode import BAD, FINE, GOOD, NO_TIMES, NOW, raw, record
+from udfs import times
 from udfs.decode import Batch, Decoder, batchwise
+from udfs.spec import MAX_EVENT_TIME_MS, EventTime, TimeUnit
 
 PIPELINE = config.parse(
     {
@@ -106,6 +108,37 @@ VALUE = st.recursive(
 def test_any_values_in_the_fields(document: dict[str, Any]) -> None:
     job, audit = verdicts(json.dumps(document).encode("utf-8", "surrogatepass"))
     assert job == audit
+
+
+AROUND = st.sampled_from([0, 1, 59, 61, 86_400, 20 * 365 * 86_400]).flatmap(lambda s: st.integers(-s * 1000, s * 1000))
+TIME = st.builds(
+    lambda base, around, factor: (base + around) * factor[0] // factor[1],
+    st.sampled_from([NOW, 0, times.MIN_KAFKA_MS, MAX_EVENT_TIME_MS]),
+    AROUND,
+    st.sampled_from([(1, 1000), (1, 1), (1000, 1), (1_000_000, 1)]),
+)
+KAFKA_MS = TIME.filter(lambda ms: -(1 << 63) <= ms < 1 << 63) | st.sampled_from(NO_TIMES)
+BY_UNIT = {
+    unit: replace(PIPELINE.spec(), event_time=EventTime("ts" if unit else None, unit or "ms"))
+    for unit in ("", *get_args(TimeUnit))
+}
+JUDGES = {unit: (Decoder(spec), Truth(PIPELINE, spec=spec)) for unit, spec in BY_UNIT.items()}
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from([*BY_UNIT]), st.lists(st.tuples(TIME, KAFKA_MS), min_size=1, max_size=4))
+def test_any_event_time_beside_any_kafka_timestamp(unit: str, pairs: list[tuple[int, int]]) -> None:
+    job, audit = JUDGES[unit]
+    in_text = unit == "rfc3339"
+    values = [record(ts=times.to_rfc3339(abs(ts) % MAX_EVENT_TIME_MS) if in_text else ts) for ts, _ in pairs]
+    stamps = [ms for _, ms in pairs]
+    columns, rejected = job(Batch(pa.array(values, pa.binary()), np.array(stamps)))
+    found: dict[int, Any] = {one.row: one.reason for one in rejected}
+    found |= dict(zip(columns.rows.tolist(), columns.time_ms.tolist(), strict=True))
+    judged = audit.judge_all(values, stamps)
+    assert judged == [audit.judge_strictly(value, ms) for value, ms in zip(values, stamps, strict=True)]
+    # The time stands first in an accepted row, but where it is the first field in ms.
+    assert [found[row] for row in range(len(values))] == [one if isinstance(one, str) else one[0] for one in judged]
 
 
 CHECKING = Decoder(test_checks.SPEC)

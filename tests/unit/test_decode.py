@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_the_contract_lists_every_reason() -> None:
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == codes
     of_checks = {reasons.BELOW_MINIMUM, reasons.ABOVE_MAXIMUM, reasons.NOT_ALLOWED}
-    assert {reason for _, reason in BAD.values()} == codes - of_checks - {reasons.DECODE_FAILED, reasons.BEYOND_HORIZON}
+    elsewhere = {reasons.DECODE_FAILED, reasons.INTERNAL_ERROR, reasons.BEYOND_HORIZON, reasons.KAFKA_TIMESTAMP}
+    assert {reason for _, reason in BAD.values()} == codes - of_checks - elsewhere
 
 
 @pytest.mark.parametrize("name", FINE)
@@ -244,6 +246,32 @@ def test_event_times_in_every_unit_and_at_any_depth(path: str, unit: Any, value:
     columns, rejected = decode([good, good, b"x", good], spec)
     assert columns.time_ms.tolist() == [NOW] * 3
     assert len(rejected) == 1
+
+
+NO_TIMES = [-1, 0, 1, NOW // 1000, NOW * 1000, NOW * 1_000_000, -(1 << 63), (1 << 63) - 1]
+"""Kafka timestamps that are missing, or not in ms."""
+
+
+@pytest.mark.parametrize("company", [0, 300])
+@pytest.mark.parametrize("kafka_ms", NO_TIMES)
+def test_a_wrong_kafka_timestamp_is_not_held_against_the_event_time(kafka_ms: int, company: int) -> None:
+    values = [record(), record(ts=NOW // 1000), record(ts=NOW * 1000), record(ts=10**30), record(ts=-5)]
+    stamps = np.array([*[kafka_ms] * len(values), *[NOW] * company], np.int64)
+    columns, rejected = Decoder(SPEC)(Batch(pa.array([*values, *[record()] * company], pa.binary()), stamps))
+    assert sorted(columns.rows.tolist()) == [0, *range(len(values), len(values) + company)]
+    assert set(columns.time_ms.tolist()) == {NOW}
+    assert [r.reason for r in rejected] == [
+        reasons.EVENT_TIME_UNIT, reasons.EVENT_TIME_UNIT, reasons.EVENT_TIME_OUT_OF_RANGE, reasons.EVENT_TIME_NEGATIVE,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kafka_ms", NO_TIMES)
+def test_a_wrong_kafka_timestamp_that_is_the_event_time_is_blamed(kafka_ms: int) -> None:
+    spec = replace(SPEC, event_time=EventTime())
+    columns, rejected = Decoder(spec)(Batch(pa.array([record()] * 3, pa.binary()), np.array([NOW, kafka_ms, NOW])))
+    assert columns.rows.tolist() == [0, 2]
+    assert [(r.row, r.reason) for r in rejected] == [(1, reasons.KAFKA_TIMESTAMP)]
+    assert f"the Kafka timestamp {kafka_ms} is no time" in rejected[0].detail
 
 
 def test_the_least_integer_of_seconds_does_not_wrap_around_to_1970() -> None:

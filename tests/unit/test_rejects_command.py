@@ -15,6 +15,9 @@ from surecount.replay import ONLY_WHEN_NAMED, LeftOutError, Summary, Targets, ch
 
 AGGREGATE = [{"name": "a", "key": ["k"], "window": "1 min"}]
 PLAIN = parse({"name": "shop", "source": {"topics": ["raw"]}, "aggregate": AGGREGATE}, "test")
+BY_FIELD = parse(
+    {"name": "shop", "source": {"topics": ["raw"], "event_time": {"field": "ts"}}, "aggregate": AGGREGATE}, "test"
+)
 WITH_ID = parse({"name": "shop", "source": {"topics": ["raw"], "event_id": "id"}, "aggregate": AGGREGATE}, "test")
 PATHWAYS = parse(
     {
@@ -72,14 +75,27 @@ def test_a_reject_goes_to_where_its_job_reads(pipeline: Pipeline, rejected: Reje
         (PATHWAYS, reject(job="", topic=""), "a job that is not named does not read where it was now"),
         (PATHWAYS, reject(pathway="eu", partition=""), "its headers do not say where it was"),
         (PATHWAYS, reject(pathway="eu", offset="-7"), "its headers do not say where it was"),
-        (PATHWAYS, reject(timestamp="0"), "its Kafka timestamp cannot be sent: 0"),
-        (PATHWAYS, reject(timestamp="-1"), "its Kafka timestamp cannot be sent: -1"),
+        (PATHWAYS, reject(timestamp="-1"), "its Kafka timestamp is its event time, and cannot be sent: -1"),
+        (
+            PATHWAYS,
+            reject(timestamp="1769860799"),
+            "its Kafka timestamp is its event time, and cannot be sent: 1769860799",
+        ),
     ],
 )
 def test_what_has_nowhere_to_go_is_left_out(pipeline: Pipeline, rejected: Reject, why: str) -> None:
     with pytest.raises(LeftOutError) as left_out:
         Targets(pipeline).record(rejected, PARTITIONS)
     assert str(left_out.value) == why
+
+
+@pytest.mark.parametrize("timestamp", ["-1", "0", "1769860799", "1769860799123000", "9223372036854775807", ""])
+@pytest.mark.parametrize(
+    ("pipeline", "reason"), [(BY_FIELD, "missing_field"), (BY_FIELD, "internal_error"), (PLAIN, "kafka_timestamp")]
+)
+def test_a_kafka_timestamp_that_is_no_time_becomes_the_present(pipeline: Pipeline, reason: str, timestamp: str) -> None:
+    rejected = reject("shop.aggregate", pathway="", timestamp=timestamp, reason=reason)
+    assert Targets(pipeline).record(rejected, PARTITIONS).timestamp_ms == 0  # the present, for the client
 
 
 def test_the_record_is_the_one_that_came() -> None:
@@ -120,7 +136,8 @@ def chosen(reason: str, *named: str) -> bool:
 
 
 def test_what_could_count_twice_has_to_be_named() -> None:
-    assert {reason for reason in REASONS if not chosen(reason)} == {"beyond_horizon", "tombstone"} == {*ONLY_WHEN_NAMED}
+    named = {"beyond_horizon", "tombstone", "kafka_timestamp"}
+    assert {reason for reason in REASONS if not chosen(reason)} == named == {*ONLY_WHEN_NAMED}
     assert chosen("beyond_horizon", "empty", "beyond_horizon")
     assert not chosen("missing_field", "empty")
 

@@ -34,6 +34,11 @@ final class Pack {
     static final int ENTRY_BYTES = 32;
     private static final int HEADER_ENTRY_BYTES = 8;
 
+    /** From the year 1971 to the end of 9998. */
+    private static final long FIRST_MS = 31_536_000_000L;
+
+    private static final long LAST_MS = 253_370_764_799_999L;
+
     private static final String SAMPLE = "surecount.pack.sample";
     private static final String SKIMMED = "surecount.pack.skimmed";
     private static final String KEYS = "surecount.pack.keys";
@@ -64,7 +69,7 @@ final class Pack {
                 headers++;
                 headerBytes += utf8(header).length + Math.max(length(header.value()), 0);
             }
-            if (youngest && record.timestamp() > records.get(sample).timestamp()) {
+            if (youngest && time(record) > time(records.get(sample))) {
                 sample = i;
             }
         }
@@ -114,6 +119,12 @@ final class Pack {
                 values.array(),
                 all,
                 Optional.empty());
+    }
+
+    /** A record's timestamp, of which one that is no time counts as the oldest: see {@code is_time} of udfs/times.py. */
+    private static long time(ConsumerRecord<byte[], byte[]> record) {
+        long ms = record.timestamp();
+        return ms >= FIRST_MS && ms <= LAST_MS ? ms : Long.MIN_VALUE;
     }
 
     private static int length(byte[] bytes) {
