@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from surecount import topics
 from surecount.config import Pathway, Pipeline, format_duration
-from surecount.config.source import FieldPath
+from surecount.config.names import FieldPath
 from surecount.errors import SurecountError
 from surecount.lines import Chunk, Input, Position, chunks, opened
 from surecount.topic_rules import Topic
