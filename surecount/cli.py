@@ -52,7 +52,8 @@ from surecount.ops.flink import Flink
 from surecount.ops.history import History, history
 from surecount.ops.life import Troubles
 from surecount.ops.restore import LATEST
-from surecount.ops.submit import check_outputs_empty, job_name
+from surecount.ops.steps import Step
+from surecount.ops.submit import check_outputs_empty, confirm, job_name
 from surecount.ops.submit import submit as run_submit
 from surecount.watch import Watch
 
@@ -289,12 +290,18 @@ def submit(
     for name in names:
         # A bounded run would be without what the relay does not bring.
         with nullcontext() if bounded else troubles.of(name):
-            with err.status(f"submitting {job_name(loaded, name)}"):
+            with err.status("asking Flink") as status:
                 job_id = run_submit(
                     loaded, pipeline, cluster, environment,
                     job=name, parallelism=parallelism, bounded=bounded, snapshot=snapshot, accepted=accept or (),
+                    on_step=status.update,
                 )  # fmt: skip
-            seconds = _wait_for_end(loaded, name, cluster, job_id) if bounded else _wait_until_running(cluster, job_id)
+                if not bounded:
+                    status.update(Step.AWAITING.of(job_name(loaded, name)))
+                    seconds = bounded_runs.wait_until_running(cluster, job_id)
+                confirm(loaded, name, cluster, job_id, status.update)
+            if bounded:
+                seconds = _wait_for_end(loaded, name, cluster, job_id)
             state = cluster.state(job_id)
             done.append({"job": job_id, "name": job_name(loaded, name), "state": state, "seconds": seconds})
             if not as_json:
@@ -308,11 +315,6 @@ def _wait_for_end(pipeline: Pipeline, job: str, cluster: Flink, job_id: str) -> 
     total = sum(high - low for low, high in topics.offsets(*pipeline.reads(job)).values())
     with progress("records", total) as bar:
         return bounded_runs.wait_for_end(cluster, job_id, bar)
-
-
-def _wait_until_running(cluster: Flink, job_id: str) -> float:
-    with err.status("waiting until it runs"):
-        return bounded_runs.wait_until_running(cluster, job_id)
 
 
 @app.command()

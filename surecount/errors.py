@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Self
+
 
 class SurecountError(Exception):
     """Something a person can mend.
@@ -15,6 +18,12 @@ class SurecountError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+    def saying(self, message: str) -> Self:
+        """The same kind of error with another message."""
+        other = copy(self)
+        other.message, other.args = message, (message,)
+        return other
 
     def __str__(self) -> str:
         return f"{self.message}\n  → {self.hint}" if self.hint else self.message

@@ -8,7 +8,7 @@ from surecount.config import format_duration
 from surecount.doctor.facts import Facts, JobFacts, KafkaFacts, UnseenError, seen
 from surecount.doctor.findings import Finding
 from surecount.doctor.words import about
-from surecount.ops.ledger import Run
+from surecount.ops.ledger import Run, begun
 
 RECENT_MS = 600_000
 """A job that restarted is worth an alarm for so long."""
@@ -87,7 +87,7 @@ def running(facts: Facts) -> Iterator[Finding]:
 
 
 def _last(runs: tuple[Run, ...]) -> Run | None:
-    return runs[-1] if runs else None
+    return next(reversed(begun(runs)), None)
 
 
 def _running(facts: Facts) -> Iterator[tuple[str, JobFacts]]:

@@ -24,9 +24,10 @@ from surecount.errors import SurecountError
 from surecount.ops.code import beside
 from surecount.ops.flink import Flink, Job
 from surecount.ops.ledger import LEDGER, now_ms
-from surecount.ops.life import Life, OnStep
+from surecount.ops.life import Life
 from surecount.ops.marks import Mark, take
 from surecount.ops.snapshots import Folders, Place, maker, read
+from surecount.ops.steps import OnStep, unheard
 from surecount.ops.storage import Folder
 from surecount.ops.submit import job_name
 from surecount.ops.upgrade import Upgrade
@@ -104,7 +105,7 @@ class Work:
     flink: Flink
     environment: dict[str, str]
     target: Folder
-    on_step: OnStep = lambda _: None
+    on_step: OnStep = unheard
 
     def run(self) -> Backup:
         """Stop the jobs that run, the last of the flow first, look where everything stands, and start them again.

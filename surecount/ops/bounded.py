@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from surecount.errors import SurecountError
 from surecount.ops.flink import Flink
+from surecount.ops.ledger import TakenError
 from surecount.waiting import wait_until
 
 _START_TIMEOUT_S = 120.0
@@ -17,8 +18,11 @@ def wait_until_running(flink: Flink, job_id: str) -> float:
     began = time.monotonic()
 
     def running() -> bool:
-        if flink.state(job_id) in ("FAILED", "RESTARTING", "FAILING"):
+        state = flink.state(job_id)
+        if state in ("FAILED", "RESTARTING", "FAILING"):
             raise SurecountError(f"the job fails: {flink.cause(job_id)}", exit_code=1)
+        if state in ("CANCELED", "CANCELLING"):
+            raise TakenError(f"job {job_id} was cancelled while it was started")
         vertices = flink.vertices(job_id)
         return bool(vertices) and all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices)
 

@@ -125,8 +125,16 @@ class Flink:
         return sorted(jobs, key=lambda job: -job.started_ms)
 
     def running(self, name: str) -> Job | None:
-        """The job of that name that has not ended."""
-        return next((job for job in self.jobs() if job.name == name and job.state in RUNNING_STATES), None)
+        """The job of that name that has not ended; the newest, where two run."""
+        return next(iter(self.all_running(name)), None)
+
+    def all_running(self, name: str) -> list[Job]:
+        """The jobs of that name that have not ended, the newest first: more than one is a mistake."""
+        return [job for job in self.jobs() if job.name == name and job.state in RUNNING_STATES]
+
+    def remembered(self, job_id: str) -> str | None:
+        """The state of a job that the cluster lists, running or ended; None of others."""
+        return next((job.state for job in self.jobs() if job.id == job_id), None)
 
     def state(self, job_id: str) -> str:
         """The state of a job, such as RUNNING."""

@@ -1,12 +1,18 @@
 """The run ledger: which run of a job began from which snapshot, with what configuration and code.
 
 It is kept beside the snapshots, in ``LEDGER`` under Flink's savepoint folder, one small JSON file an event, so
-that any machine that sees the snapshots can go on. Files are only added:
+that any machine that sees the snapshots can go on. Files are only added, and each is created exclusively:
 
+- ``ledger.json``, before the first run: what this ledger is called. A job's id follows from that and the run's number.
 - ``000001-run-JOBID.json``, written before Flink is asked to start a job: a :class:`Run`.
+- ``000001-refused-JOBID.json``, when Flink has refused it.
 - ``000001-stopped-JOBID.json``, when a job has stopped with a savepoint, and all that it wrote is committed.
 - ``000001-moved-JOBID.json``, when its savepoint was brought here from a backup: a :class:`Moved`.
+- ``recovery.json`` and ``recovered.json``, when a recovery from a backup begins and has brought all files.
 - ``code-HASH.zip``, the code of a run, so that an upgrade can go back to it.
+
+Two who start the same run write the same file name and ask Flink for the same job id: one of them is refused here, and
+where a file system lets both pass, by Flink.
 """
 
 from __future__ import annotations
@@ -15,9 +21,12 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from surecount.config import Kafka, Pathway, Pipeline, parse
 from surecount.errors import SurecountError
@@ -26,7 +35,15 @@ from surecount.ops.storage import Folder
 VERSION = 1
 LEDGER = "surecount-ledger"
 
-_FILE = re.compile(r"(\d{6})-(run|stopped|moved)-([0-9a-f]{32})\.json")
+_FILE = re.compile(r"(\d{6})-(run|refused|stopped|moved)-([0-9a-f]{32})\.json")
+_IDENTITY, _RECOVERY, _RECOVERED = "ledger.json", "recovery.json", "recovered.json"
+
+
+class TakenError(SurecountError):
+    """Another command was first. Nothing of this one's doing is left to be taken back."""
+
+    def __init__(self, message: str, hint: str = "see `surecount jobs`, then run the command again") -> None:
+        super().__init__(message, hint, exit_code=1)
 
 
 @dataclass(frozen=True)
@@ -45,8 +62,9 @@ class Run:
     ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as topic, partition, offset, and
     ``accepted`` are the codes of refusals gone against for it. ``topic_ids`` are the brokers' ids of the topics that it
     reads, by name, where they could be told. ``generation`` counts how often the topics were brought back from a backup
-    before it. ``stopped_with`` is the path of the savepoint that it was stopped with, once it has ended; ``moved`` is
-    there where that was brought here from a backup.
+    before it. ``stopped_with`` is the path of the savepoint that it was stopped with, once it has ended, and
+    ``stopped_ms`` when that was; ``moved`` is there where that was brought here from a backup; ``refused`` is why Flink
+    did not take it.
     """
 
     number: int
@@ -65,7 +83,9 @@ class Run:
     topic_ids: dict[str, str] = field(default_factory=dict)
     generation: int = 0
     stopped_with: str | None = None
+    stopped_ms: int | None = None
     moved: Moved | None = None
+    refused: str | None = None
     version: int = field(default=VERSION, repr=False)
 
     def pipeline(self, present: Pipeline | None = None) -> Pipeline:
@@ -87,36 +107,86 @@ class Ledger:
     """The ledger of one job of a pipeline, below a savepoint folder."""
 
     def __init__(self, savepoints: Folder, pipeline: Pipeline, job: str) -> None:
-        self._folder = savepoints.folder(LEDGER).folder(f"{pipeline.name}.{job}")
+        self._name = f"{pipeline.name}.{job}"
+        self._folder = savepoints.folder(LEDGER).folder(self._name)
 
     def runs(self) -> list[Run]:
-        """All runs, the oldest first. Raises SurecountError where a file cannot be understood."""
-        found: dict[str, dict[str, dict[str, Any]]] = {"run": {}, "stopped": {}, "moved": {}}
-        for name in self._folder.files():
+        """All runs, the oldest first. Raises SurecountError where a file cannot be understood, and in the middle of a
+        recovery."""
+        names = self._folder.files()
+        if _RECOVERY in names and _RECOVERED not in names:
+            backup = self._read(_RECOVERY)["backup"]
+            raise SurecountError(
+                f"{self._folder.uri}: a recovery from {backup} has not brought all files yet",
+                f"wait for it, or where it was killed run `surecount recover {backup} PIPELINE` again",
+                exit_code=1,
+            )
+        return self._runs(names)
+
+    def _runs(self, names: Sequence[str]) -> list[Run]:
+        found: dict[str, dict[str, dict[str, Any]]] = {"run": {}, "refused": {}, "stopped": {}, "moved": {}}
+        for name in names:
             if match := _FILE.fullmatch(name):
                 found[match[2]][match[3]] = self._read(name)
+        events = {kind: by_job for kind, by_job in found.items() if kind != "run"}
         try:
             runs = [
-                _run(content, found["stopped"].get(job_id), found["moved"].get(job_id))
+                _run(content, {kind: by_job.get(job_id) for kind, by_job in events.items()})
                 for job_id, content in found["run"].items()
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise SurecountError(f"{self._folder.uri}: not a ledger that this version knows: {error}") from error
         return sorted(runs, key=lambda run: (run.number, run.started_ms))
 
+    def job_id(self, number: int) -> str:
+        """The id of the job that a run of that number is, as 32 hexadecimal digits: the same for all who ask."""
+        if not self._folder.has(_IDENTITY):
+            self._create(_IDENTITY, {"version": VERSION, "id": uuid4().hex})
+        identity = self._read(_IDENTITY)["id"]
+        return hashlib.sha256(f"{identity} {self._name} {number}".encode()).hexdigest()[:32]
+
     def add(self, run: Run) -> None:
-        """Write a run down, before it begins."""
-        self._write(f"{run.number:06}-run-{run.job_id}.json", asdict(run))
+        """Write a run down, before it begins. Raises TakenError where another command has written one of that number
+        down."""
+        # Names of runs by earlier versions do not follow from their numbers.
+        taken = any(name.startswith(f"{run.number:06}-run-") for name in self._folder.files())
+        if taken or not self._create(_file(run, "run"), asdict(run)):
+            raise TakenError(f"another command is starting run {run.number} of {self._name}")
+
+    def refused(self, run: Run, why: str) -> None:
+        """Write down that Flink has refused a run: it has not begun, and never will."""
+        self._create(_file(run, "refused"), {"version": VERSION, "at_ms": now_ms(), "why": why})
 
     def stopped(self, run: Run, snapshot: str) -> None:
-        """Write down that a run has stopped with a savepoint, and has nothing left to commit."""
+        """Write down that a run has stopped with a savepoint, and has nothing left to commit. Raises TakenError where
+        another command has stopped it with another one."""
         content = {"version": VERSION, "at_ms": now_ms(), "snapshot": snapshot}
-        self._write(f"{run.number:06}-stopped-{run.job_id}.json", content)
+        self._agree(_file(run, "stopped"), content, f"{self._name} was stopped by another command")
 
     def moved(self, run: Run, moved: Moved) -> None:
-        """Write down that the savepoint that a run was stopped with was brought here from a backup."""
+        """Write down that the savepoint that a run was stopped with was brought here from a backup. Raises TakenError
+        where another recovery found other offsets."""
         content = {"version": VERSION, "at_ms": now_ms(), **asdict(moved)}
-        self._write(f"{run.number:06}-moved-{run.job_id}.json", content)
+        self._agree(_file(run, "moved"), content, f"another recovery has brought {self._name} here")
+
+    @contextmanager
+    def recovering(self, backup: str) -> Iterator[None]:
+        """Bring files of a ``backup``, which is told by its URI: nobody can read runs before all are here. May be done
+        again. Raises TakenError where the files of another backup have been brought here, or are being brought."""
+        content = {"version": VERSION, "at_ms": now_ms(), "backup": backup}
+        self._agree(_RECOVERY, content, f"{self._folder.uri} is brought back from another backup")
+        yield
+        self._agree(_RECOVERED, content, f"{self._folder.uri} is brought back from another backup")
+
+    def known(self) -> set[str]:
+        """The job ids of all runs, also in the middle of a recovery."""
+        return {run.job_id for run in self._runs(self._folder.files())}
+
+    def copy_events(self, to: Ledger) -> None:
+        """Copy all files but those that make this ledger one of its own: runs of the other one have other job ids."""
+        for name in self._folder.files():
+            if name not in (_IDENTITY, _RECOVERY, _RECOVERED):
+                to._folder.write(name, self._folder.read(name))
 
     def keep_code(self, code_hash: str, archive: bytes) -> None:
         """Keep the code of a run."""
@@ -137,8 +207,16 @@ class Ledger:
             raise SurecountError(f"{self._folder.uri}/{name}: written by another version of surecount")
         return content
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        self._folder.write(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
+    def _create(self, name: str, content: dict[str, Any]) -> bool:
+        return self._folder.create(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
+
+    def _agree(self, name: str, content: dict[str, Any], other: str) -> None:
+        """Create a file, or find that it says the same but for the time."""
+        if self._create(name, content):
+            return
+        wanted = {**json.loads(json.dumps(content)), "at_ms": None}
+        if {**self._read(name), "at_ms": None} != wanted:
+            raise TakenError(f"{other}: {self._folder.uri}/{name}")
 
 
 def _clients(clients: Kafka | Pathway) -> dict[str, Any]:
@@ -146,15 +224,43 @@ def _clients(clients: Kafka | Pathway) -> dict[str, Any]:
     return {"properties": clients.properties, "security": None if security is None else security.model_dump()}
 
 
-def _run(content: dict[str, Any], stopped: dict[str, Any] | None, moved: dict[str, Any] | None) -> Run:
+def _file(run: Run, kind: str) -> str:
+    return f"{run.number:06}-{kind}-{run.job_id}.json"
+
+
+def _run(content: dict[str, Any], events: Mapping[str, dict[str, Any] | None]) -> Run:
+    refused, stopped, moved = events["refused"], events["stopped"], events["moved"]
     return Run(
         **{
             **content,
             "offsets": _offsets(content),
             "accepted": tuple(content["accepted"]),
             "stopped_with": stopped["snapshot"] if stopped else None,
+            "stopped_ms": stopped["at_ms"] if stopped else None,
             "moved": Moved(moved["savepoint"], _offsets(moved)) if moved else None,
+            "refused": refused["why"] if refused else None,
         }
+    )
+
+
+def begun(runs: Sequence[Run]) -> list[Run]:
+    """The runs that Flink has not refused."""
+    return [run for run in runs if run.refused is None]
+
+
+def newest(runs: Sequence[Run]) -> Run | None:
+    """The run of the highest number; None where there is none. Raises SurecountError where there are two, which
+    commands of versions before this one, or on a file system that creates nothing exclusively, can have made."""
+    last = [run for run in runs if run.number == runs[-1].number]
+    if len(last) < 2:
+        return last[0] if last else None
+    ids = " and ".join(run.job_id for run in last)
+    raise SurecountError(
+        f"the ledger has two runs of number {last[0].number}, jobs {ids}: which one to go on from is not known",
+        "cancel those that run (Flink's UI, or `flink cancel ID`), choose one (`surecount snapshots PIPELINE`), and "
+        f"take the other one's {last[0].number:06}-run-ID.json out of the ledger's folder; what both have written is "
+        "there twice, `surecount audit` names it",
+        exit_code=1,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,14 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink, Job
-from surecount.ops.ledger import Ledger, Run
+from surecount.ops.ledger import Ledger, Run, begun, newest
 from surecount.ops.restore import LATEST
 from surecount.ops.snapshots import Folders, Snapshot, latest, read
-from surecount.ops.submit import job_name, submit
+from surecount.ops.steps import OnStep, Step, unheard
+from surecount.ops.submit import confirm, job_name, submit
 from surecount.waiting import wait_until
 
 _END_TIMEOUT_S = 120.0
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Life:
         file: Path,
         flink: Flink,
         environment: dict[str, str],
-        on_step: OnStep = lambda _: None,
+        on_step: OnStep = unheard,
         code: bytes | None = None,
     ) -> None:
         self._pipeline, self._file, self._flink, self._environment = pipeline, file, flink, environment
@@ -53,21 +52,39 @@ class Life:
         self._code = code
 
     def running(self, jobs: Sequence[str]) -> dict[str, Job]:
-        """Those of the ``jobs`` that run."""
-        found = {job: self._flink.running(job_name(self._pipeline, job)) for job in jobs}
-        return {job: running for job, running in found.items() if running is not None}
+        """Those of the ``jobs`` that run. Raises SurecountError where one runs twice."""
+        found = {}
+        for job in jobs:
+            name = job_name(self._pipeline, job)
+            running = self._flink.all_running(name)
+            if len(running) > 1:
+                ids = ", ".join(one.id for one in running)
+                raise SurecountError(
+                    f"{name} runs {len(running)} times, as jobs {ids}: they write everything twice",
+                    "cancel all but the newest run of `surecount snapshots PIPELINE` (Flink's UI, or "
+                    "`flink cancel ID`); `surecount audit` names what is there twice",
+                    exit_code=1,
+                )
+            if running:
+                found[job] = running[0]
+        return found
 
     def savepoint(self, jobs: Sequence[str]) -> dict[str, str]:
         """Take a savepoint of each job, which runs on; the paths by job."""
         return {job: self._savepoint(job, running, stop=False) for job, running in self._all_running(jobs).items()}
 
     def stop(self, jobs: Sequence[str]) -> dict[str, str]:
-        """Stop each of the jobs that run with a savepoint, never drained; the paths by job.
+        """Stop each of the jobs that run with a savepoint, never drained; the paths by job, also of those that were
+        stopped with one before.
 
         When this returns, all that the jobs have written is committed.
         """
-        running = self.running(jobs) or self._all_running(jobs)
-        return {job: self._stop(job, running[job]) for job in running}
+        running = self.running(jobs)
+        stopped = {job: self._stop(job, running[job]) if job in running else self._stopped(job) for job in jobs}
+        found = {job: path for job, path in stopped.items() if path is not None}
+        if not found:
+            self._all_running(jobs)
+        return found
 
     def start(
         self,
@@ -83,6 +100,8 @@ class Life:
         trouble: what is wrong with it is raised when the other jobs have been started.
         """
         running = self.running(jobs)
+        for job, one in running.items():
+            self._check_newest(job, one)
         ids = {}
         troubles = Troubles(self._pipeline)
         for job in jobs:
@@ -94,7 +113,7 @@ class Life:
 
     def rescale(self, jobs: Sequence[str], parallelism: int) -> dict[str, str]:
         """Stop each job that has another parallelism with a savepoint, and start it from there; ids by job."""
-        running = self._all_running(jobs)
+        running = self._all_running(jobs, f"`surecount start --parallelism {parallelism}` starts what is stopped")
         running = {job: found for job, found in running.items() if self._parallelism(job) != parallelism}
         most = self._pipeline.state.max_parallelism
         if parallelism > most:
@@ -108,7 +127,7 @@ class Life:
         for job, old in running.items():
             path = self._stop(job, old)
             stopped = f"{job_name(self._pipeline, job)} is stopped, with savepoint {path}"
-            with told(f"{stopped}; `surecount start` starts it"):
+            with told(f"{stopped}; `surecount start --parallelism {parallelism}` starts it, where nothing else has"):
                 # Whether a pathway's topics still hold what is next is as well known as it was to the relay that ran.
                 accepted = ["unchecked"] if self._pipeline.pathway_of(job) else []
                 ids[job] = self._start(job, path, parallelism, accepted)
@@ -119,17 +138,29 @@ class Life:
         runs = self.ledger(job).runs()
         folders = self._folders()
         snapshots = read(lambda: folders.paths(runs), self._environment)
-        return Listed(job, runs, snapshots, latest(runs, snapshots))
+        return Listed(job, runs, snapshots, latest(begun(runs), snapshots))
 
-    def _all_running(self, jobs: Sequence[str]) -> dict[str, Job]:
+    def _all_running(self, jobs: Sequence[str], hint: str = "see `surecount jobs`") -> dict[str, Job]:
         running = self.running(jobs)
         if missing := [job_name(self._pipeline, job) for job in jobs if job not in running]:
-            raise SurecountError(f"{', '.join(missing)} does not run", "see `surecount jobs`", exit_code=1)
+            raise SurecountError(f"{', '.join(missing)} does not run", hint, exit_code=1)
         return running
+
+    def _check_newest(self, job: str, running: Job) -> None:
+        last, name = newest(self.ledger(job).runs()), job_name(self._pipeline, job)
+        if last is None or last.job_id != running.id:
+            known = (
+                f"the ledger's newest run is {last.number}, job {last.job_id}" if last else "the ledger knows no run"
+            )
+            raise SurecountError(
+                f"{name} runs as job {running.id}, and {known}",
+                "cancel that job (Flink's UI, or `flink cancel ID`), then `surecount start` again",
+                exit_code=1,
+            )
 
     def _savepoint(self, job: str, running: Job, *, stop: bool) -> str:
         name = job_name(self._pipeline, job)
-        self._on_step(f"{'stopping' if stop else 'taking a savepoint of'} {name}")
+        self._on_step((Step.STOPPING if stop else Step.SAVEPOINT).of(name))
         wait_until_running(self._flink, running.id)  # while another JobManager takes it over, Flink refuses
         timeout_s = self._pipeline.checkpoint.timeout / 1000 + 10
         with told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
@@ -143,25 +174,40 @@ class Life:
         wait_until(lambda: self._flink.state(running.id) in ended, _END_TIMEOUT_S, f"{running.name} to end")
         if (state := self._flink.state(running.id)) != "FINISHED":
             raise SurecountError(f"{running.name} is {state}: {self._flink.cause(running.id)}", exit_code=1)
+        self._on_step(Step.STOPPED.of(running.name))
         self.ledger(job).stopped(run, path)
         return path
 
+    def _stopped(self, job: str) -> str | None:
+        """The savepoint with which a job that does not run was stopped, also where the command that did so was killed
+        before it could write that down; None where it ended otherwise."""
+        last = newest(begun(self.ledger(job).runs()))
+        if last is None or last.stopped_with or last.bounded or self._flink.remembered(last.job_id) != "FINISHED":
+            return last.stopped_with if last else None
+        found = self.snapshots(job).newest
+        if found is None or found.run.job_id != last.job_id or not found.savepoint:
+            return None
+        self._on_step(Step.STOPPED.of(job_name(self._pipeline, job)))
+        self.ledger(job).stopped(last, found.path)
+        return found.path
+
     def _start(self, job: str, snapshot: str, parallelism: int | None, accepted: Collection[str]) -> str:
         name = job_name(self._pipeline, job)
-        self._on_step(f"starting {name}")
         if parallelism is None:
             parallelism = self._parallelism(job)
         job_id = submit(
             self._pipeline, self._file, self._flink, self._environment,
             job=job, parallelism=parallelism, snapshot=snapshot, accepted=accepted, code=self._code,
+            on_step=self._on_step,
         )  # fmt: skip
-        self._on_step(f"waiting until {name} runs")
+        self._on_step(Step.AWAITING.of(name))
         wait_until_running(self._flink, job_id)
+        confirm(self._pipeline, job, self._flink, job_id, self._on_step)
         return job_id
 
     def _parallelism(self, job: str) -> int:
-        runs = self.ledger(job).runs()
-        return runs[-1].parallelism if runs else 1
+        last = newest(self.ledger(job).runs())
+        return last.parallelism if last else 1
 
     def _run(self, job: str, job_id: str) -> Run:
         found = next((run for run in self.ledger(job).runs() if run.job_id == job_id), None)
@@ -203,7 +249,9 @@ class Troubles:
             return
         names = ", ".join(job_name(self._pipeline, job) for job in started) or "nothing"
         messages = "\n".join(error.message for error in self._found)
-        raise SurecountError(f"{messages}\n{names} was started", self._found[0].hint, exit_code=1) from self._found[0]
+        first = self._found[0]
+        first.exit_code = 1
+        raise first.saying(f"{messages}\n{names} was started") from first
 
 
 @contextmanager
@@ -212,4 +260,4 @@ def told(state: str) -> Iterator[None]:
     try:
         yield
     except SurecountError as error:
-        raise SurecountError(f"{error.message}\n{state}", error.hint, exit_code=error.exit_code) from error
+        raise error.saying(f"{error.message}\n{state}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from surecount.errors import SurecountError
 from surecount.ops.backup import SAVEPOINTS, Backup, place
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import LEDGER, Ledger, Moved
-from surecount.ops.life import OnStep
 from surecount.ops.marks import find
 from surecount.ops.recover_plan import Places, Plan, plan
 from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Folders
+from surecount.ops.steps import OnStep, Step, unheard
 from surecount.ops.storage import Folder
 from surecount.ops.submit import job_name
 
@@ -48,7 +49,7 @@ class Recovery:
     backup: Backup
     pipeline: Pipeline
     flink: Flink
-    on_step: OnStep = lambda _: None
+    on_step: OnStep = unheard
 
     def prepare(self) -> tuple[Plan, list[str]]:
         """Make the topics that are missing, and find the marks: the plan, and the names of topics that were made.
@@ -60,7 +61,7 @@ class Recovery:
         if missing := set(self.backup.jobs) ^ set(self.pipeline.jobs):
             raise SurecountError(f"the backup and the file do not have the same jobs: {', '.join(sorted(missing))}")
         self._check_empty()
-        self.on_step("making topics")
+        self.on_step(Step.TOPICS.of(self.pipeline.name))
         kafka = self.pipeline.kafka
         admin = topics.Admin(kafka)
         names = [topic.name for topic in self.backup.topics]
@@ -85,32 +86,33 @@ class Recovery:
         if left := [refusal for refusal in made.refusals if refusal.code not in accepted]:
             lines = "\n".join(dict.fromkeys(map(str, left)))
             raise SurecountError(f"{self.pipeline.name} cannot go on exactly from the backup:\n{lines}", exit_code=1)
-        self.on_step("setting the offsets of groups")
-        for group, offsets in made.groups.items():
-            topics.commit(self.pipeline.kafka, group, offsets)
-        for sending in self.backup.sendings:
-            topics.commit(self.pipeline.kafka, sending.group, {(sending.topic, 0): sending.byte}, sending.metadata)
-        self.on_step("copying savepoints and the run ledger")
-        here, there = self.folder.folder(SAVEPOINTS), Folders.of(self.flink).savepoints
-        for one in self.backup.jobs.values():
-            here.folder(one.savepoint).copy(there.folder(one.savepoint))
-        for job, one in self.backup.jobs.items():
-            run = Ledger(here, self.pipeline, job).runs()[-1]
-            moved = tuple((*at, offset) for at, offset in made.moved[job].items())
-            # Before the run itself: no start may find that, and not where it is to read on.
-            Ledger(there, self.pipeline, job).moved(run, Moved(one.savepoint, moved))
-            name = job_name(self.pipeline, job)
-            here.folder(LEDGER).folder(name).copy(there.folder(LEDGER).folder(name))
+        name, here, there = self.pipeline.name, self.folder.folder(SAVEPOINTS), Folders.of(self.flink).savepoints
+        with ExitStack() as bringing:
+            # Before anything else: nobody goes on from half a recovery, or from two at once.
+            for job in self.backup.jobs:
+                bringing.enter_context(Ledger(there, self.pipeline, job).recovering(self.folder.uri))
+            self.on_step(Step.GROUPS.of(name))
+            for group, offsets in made.groups.items():
+                topics.commit(self.pipeline.kafka, group, offsets)
+            for sending in self.backup.sendings:
+                topics.commit(self.pipeline.kafka, sending.group, {(sending.topic, 0): sending.byte}, sending.metadata)
+            self.on_step(Step.COPYING.of(name))
+            for one in self.backup.jobs.values():
+                here.folder(one.savepoint).copy(there.folder(one.savepoint))
+            for job, one in self.backup.jobs.items():
+                self.on_step(Step.LEDGER.of(job_name(self.pipeline, job)))
+                kept, ledger = Ledger(here, self.pipeline, job), Ledger(there, self.pipeline, job)
+                moved = tuple((*at, offset) for at, offset in made.moved[job].items())
+                ledger.moved(kept.runs()[-1], Moved(one.savepoint, moved))
+                kept.copy_events(ledger)
 
     def _check_empty(self) -> None:
         """An attempt that did not come to its end may be made again; what went on from a backup may not."""
         here, there = Folders.of(self.flink).savepoints, self.folder.folder(SAVEPOINTS)
         for job in self.pipeline.jobs:
             name = job_name(self.pipeline, job)
-            kept = {run.job_id for run in Ledger(there, self.pipeline, job).runs()}
-            if self.flink.running(name) or any(
-                run.job_id not in kept for run in Ledger(here, self.pipeline, job).runs()
-            ):
+            more = Ledger(here, self.pipeline, job).known() - Ledger(there, self.pipeline, job).known()
+            if self.flink.running(name) or more:
                 raise SurecountError(
                     f"{name} runs, or {here.uri}/{LEDGER} knows runs of it that the backup does not",
                     "`surecount start` goes on from their newest snapshots; a recovery needs an empty stack",
@@ -121,10 +123,10 @@ class Recovery:
         """Where all marks stand."""
         reads, writes, groups = {}, {}, {}
         for job, one in self.backup.jobs.items():
-            self.on_step(f"looking where {job_name(self.pipeline, job)} reads on, and what it wrote")
+            self.on_step(Step.MARKS.of(job_name(self.pipeline, job)))
             reads[job] = find(self.pipeline.reads(job)[0], one.reads, count_after=False)
             writes[job] = find(self.pipeline.kafka, one.writes, count_after=True)
         for group, marks in self.backup.groups.items():
-            self.on_step(f"looking where group {group} had come to")
+            self.on_step(Step.MARKS.of(f"group {group}"))
             groups[group] = find(self.pipeline.kafka, marks, count_after=False)
         return Places(reads, writes, groups)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from surecount import topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.ledger import Run
+from surecount.ops.ledger import Run, begun
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Folders, Place, Snapshot, as_moved, latest, maker, read
 from surecount.ops.storage import uri_of
@@ -18,6 +18,12 @@ from surecount.ops.transactions import transactions
 LATEST = "latest"
 
 T = TypeVar("T")
+
+
+def check_accepted(accepted: Collection[str]) -> None:
+    """Raise SurecountError where a code that is to be accepted is none."""
+    if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
+        raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
 
 
 def find(
@@ -36,8 +42,7 @@ def find(
 
     None where no run has come as far as a checkpoint. Raises SurecountError with all that stands against it.
     """
-    if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
-        raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
+    runs = begun(runs)
     path = None if wanted == LATEST else uri_of(wanted)
     if path is None and not runs:
         return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from surecount.errors import SurecountError
 from surecount.ops.flink import Flink
-from surecount.ops.ledger import Run
+from surecount.ops.ledger import Run, begun
 from surecount.ops.storage import Folder, uri_of
 
 Place = tuple[str, int]
@@ -102,8 +102,8 @@ def maker(path: str, runs: Iterable[Run]) -> Run:
 
 
 def lineage(runs: Sequence[Run]) -> list[Run]:
-    """The last run and those that it goes on from, the oldest first."""
-    found = list(runs[-1:])
+    """The last run that Flink took and those that it goes on from, the oldest first."""
+    found = begun(runs)[-1:]
     while found and (began := found[0].snapshot) is not None:
         found.insert(0, maker(began, runs))
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -42,8 +44,13 @@ class Folder:
         return [self.folder(entry.base_name) for entry in self._entries() if entry.type == fs.FileType.Directory]
 
     def files(self) -> list[str]:
-        """The names of the files in this folder, sorted; none where it does not exist."""
-        return sorted(entry.base_name for entry in self._entries() if entry.type == fs.FileType.File)
+        """The names of the files in this folder, sorted, without drafts; none where it does not exist."""
+        names = (entry.base_name for entry in self._entries() if entry.type == fs.FileType.File)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return name in self.files()
 
     def read(self, name: str) -> bytes:
         """The content of a file in this folder."""
@@ -55,16 +62,40 @@ class Folder:
             raise self._unreachable(error) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole: a reader sees it complete, or not at all."""
+        """Write a file whole: a reader sees it complete, or not at all. Where it returns, the file is on disk."""
+        self._put(name, content, only_new=False)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """The same, unless there is a file of that name: False, and it stays as it is.
+
+        Of several who create the same name at once exactly one gets True on a file system of this machine, or one that
+        is mounted with hard links. HDFS refuses to rename onto a file that exists. Object stores have no such call
+        here: there the file is looked for before, and read again afterwards, so two who write within the same moment
+        may both get True.
+        """
+        return self._put(name, content, only_new=True)
+
+    def _put(self, name: str, content: bytes, *, only_new: bool) -> bool:
         system, path = self._system()
-        draft = f"{path}/.{name}.{uuid4().hex[:8]}"
+        draft = f".{name}.{uuid4().hex[:8]}"
         try:
             system.create_dir(path)
-            with system.open_output_stream(draft) as stream:
+            if isinstance(system, fs.LocalFileSystem):
+                return _put_locally(Path(path), draft, name, content, only_new=only_new)
+            if only_new and _exists(system, f"{path}/{name}"):
+                return False
+            with system.open_output_stream(f"{path}/{draft}") as stream:
                 stream.write(content)
-            system.move(draft, f"{path}/{name}")
+            try:
+                system.move(f"{path}/{draft}", f"{path}/{name}")
+            except (OSError, ArrowException):
+                if only_new and _exists(system, f"{path}/{name}"):
+                    system.delete_file(f"{path}/{draft}")
+                    return False
+                raise
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
+        return not only_new or self.read(name) == content
 
     def copy(self, to: Folder) -> None:
         """Copy the files of this folder, and of those in it, into another one; ``_metadata``, by which a snapshot is
@@ -102,3 +133,44 @@ class Folder:
             f"{self.uri} cannot be reached from here: {error}",
             "the run ledger is kept beside the snapshots, so commands need that folder too",
         )
+
+
+def _exists(system: Any, path: str) -> bool:
+    return bool(system.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def _put_locally(folder: Path, draft: str, name: str, content: bytes, *, only_new: bool) -> bool:
+    """Write a draft to disk, and give it its name."""
+    file = os.open(folder / draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if only_new:
+            _link(folder / draft, folder / name)
+        else:
+            (folder / draft).replace(folder / name)
+    except FileExistsError:
+        return False
+    finally:
+        (folder / draft).unlink(missing_ok=True)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return True
+
+
+def _link(draft: Path, target: Path) -> None:
+    """Give a file a name that no other has. Raises FileExistsError."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links: as exclusive as looking before is.
+        if target.exists():
+            raise FileExistsError(target) from None
+        draft.replace(target)

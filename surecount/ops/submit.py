@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import re
-import subprocess
 import tempfile
 from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 from surecount import __version__, topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
-from surecount.ops.flink import Flink
-from surecount.ops.ledger import Ledger, Run, config_of, hash_of, now_ms
-from surecount.ops.restore import find, ids_of_topics
+from surecount.ops.flink import RUNNING_STATES, Flink
+from surecount.ops.launch import RefusedError, launch
+from surecount.ops.ledger import Ledger, Run, TakenError, begun, config_of, hash_of, newest, now_ms
+from surecount.ops.restore import LATEST, check_accepted, find, ids_of_topics
 from surecount.ops.snapshots import Folders
-
-_SHOWN_LINES = 12
+from surecount.ops.steps import OnStep, Step, unheard
+from surecount.ops.storage import uri_of
+from surecount.ops.unfinished import Fate, check_not_ended, check_same, fate_of
 
 
 def job_name(pipeline: Pipeline, job: str = "aggregate") -> str:
@@ -55,31 +52,45 @@ def submit(
     snapshot: str | None = None,
     accepted: Collection[str] = (),
     code: bytes | None = None,
+    on_step: OnStep = unheard,
 ) -> str:
     """Submit one job of a pipeline and return its id.
 
     ``environment`` is that of Flink's command line: where its conf and lib folders are. ``snapshot`` is the path
     of a savepoint or checkpoint to start from, or ``LATEST``, which may be none; it is checked, and the run is
     written into the ledger. ``accepted`` are codes of refusals to go against. ``code`` is what the ledger kept of an
-    earlier run, to be run in place of that of now. Raises SurecountError with what is refused, or Flink's own cause.
+    earlier run, to be run in place of that of now.
+
+    Where the ledger's newest run never came to Flink, it is that one which is submitted, as it was written down.
+
+    Raises SurecountError with what is refused, or Flink's own cause; TakenError where another command was first;
+    UnsettledError where Flink's command line ended without an answer.
     """
+    check_accepted(accepted)
     if code is None:
         check_decode(pipeline_file, pipeline)
     name = job_name(pipeline, job)
-    if running := flink.running(name):
-        raise SurecountError(
-            f"{running.name} runs already, as job {running.id}",
-            "two would write everything twice; stop it first",
-            exit_code=1,
-        )
+    on_step(Step.CHECKING.of(name))
     folders = Folders.of(flink)
     ledger = Ledger(folders.savepoints, pipeline, job)
     runs = ledger.runs()
+    # In this order: what begins after the ledger was read has the number of the run that this one would be.
+    if running := flink.running(name):
+        raise TakenError(f"{name} runs already, as job {running.id}", "two would write everything twice; stop it first")
+    last, unfinished = newest(runs), False
+    if last is not None:
+        fate = fate_of(last, has_snapshots=bool(folders.paths([last])), state=flink.remembered(last.job_id))
+        check_not_ended(last, name, fate)
+        if unfinished := fate is Fate.UNFINISHED:
+            wanted = snapshot if snapshot in (None, LATEST) else uri_of(snapshot)
+            check_same(last, name, wanted, parallelism, bounded=bounded)
+            pipeline, code = last.pipeline(pipeline), ledger.code(last.code_hash)
+            snapshot, accepted = last.snapshot, last.accepted
     origin = None
     if snapshot is not None:
         origin = find(pipeline, job, folders, runs, snapshot, environment, parallelism, accepted, bounded=bounded)
     if origin is None:
-        if runs and snapshot is None:
+        if begun(runs) and snapshot is None and not unfinished:
             raise _known(pipeline, job, runs[-1])
         check_outputs_empty(pipeline, job)
     with tempfile.TemporaryDirectory(prefix="surecount-submit-") as folder:
@@ -88,32 +99,63 @@ def submit(
             package(shipped, pipeline_file, pipeline.source.decode)
         else:
             unpack(code, shipped)
-        run = Run(
-            number=runs[-1].number + 1 if runs else 1,
-            job_id=uuid4().hex,
-            started_ms=now_ms(),
-            snapshot=origin.path if origin else None,
-            offsets=tuple((*place, offset) for place, offset in origin.offsets.items()) if origin else (),
-            parallelism=parallelism,
-            bounded=bounded,
-            config=config_of(pipeline),
-            config_hash=hash_of(config_of(pipeline)),
-            code_hash=hash_of_code(shipped),
-            versions=versions(environment),
-            transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
-            accepted=tuple(accepted),
-            topic_ids=ids_of_topics(pipeline, job) or (origin.run.topic_ids if origin else {}),
-            generation=origin.generation if origin else runs[-1].generation if runs else 0,
-        )
-        ledger.keep_code(run.code_hash, pack(shipped))
-        # Before it begins: a run that the ledger does not know could not be gone on from.
-        ledger.add(run)
+        if last is not None and unfinished:
+            run = last
+        else:
+            number = last.number + 1 if last else 1
+            run = Run(
+                number=number,
+                job_id=ledger.job_id(number),
+                started_ms=now_ms(),
+                snapshot=origin.path if origin else None,
+                offsets=tuple((*place, offset) for place, offset in origin.offsets.items()) if origin else (),
+                parallelism=parallelism,
+                bounded=bounded,
+                config=config_of(pipeline),
+                config_hash=hash_of(config_of(pipeline)),
+                code_hash=hash_of_code(shipped),
+                versions=versions(environment),
+                transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
+                accepted=tuple(accepted),
+                topic_ids=ids_of_topics(pipeline, job) or (origin.run.topic_ids if origin else {}),
+                generation=origin.generation if origin else last.generation if last else 0,
+            )
+            ledger.keep_code(run.code_hash, pack(shipped))
+            on_step(Step.RECORDING.of(name))
+            # Before it begins: a run that the ledger does not know could not be gone on from.
+            ledger.add(run)
         if run.generation:
             # The group tells the sources where to read on; in later runs, those of partitions without a record since.
             standing = {place: offset for place, offset in origin.offsets.items() if offset >= 0} if origin else {}
             topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), standing)
-        _run(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
+        on_step(Step.SUBMITTING.of(name))
+        try:
+            launch(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
+        except RefusedError as refused:
+            ledger.refused(run, refused.message)
+            raise
     return run.job_id
+
+
+def confirm(pipeline: Pipeline, job: str, flink: Flink, job_id: str, on_step: OnStep = unheard) -> None:
+    """Make sure that a job which was just started is the ledger's newest run, and that no other one of its name runs;
+    or else cancel it, and raise TakenError."""
+    name = job_name(pipeline, job)
+    on_step(Step.CONFIRMING.of(name))
+    runs = Ledger(Folders.of(flink).savepoints, pipeline, job).runs()
+    top = [run.job_id for run in runs if run.number == runs[-1].number]
+    others = [other.id for other in flink.all_running(name) if other.id != job_id]
+    if top == [job_id] and not others:
+        return
+    why = f"job {', '.join(others)} runs as well" if others else f"the ledger's newest run is job {' and '.join(top)}"
+    done = "has ended"
+    if flink.state(job_id) in RUNNING_STATES:
+        flink.cancel(job_id)
+        done = "was cancelled"
+    raise TakenError(
+        f"another command has started {name}: {why}; what was started here, job {job_id}, {done}",
+        "`surecount jobs` lists what runs; cancel what is not the newest, and `surecount start` what does not run",
+    )
 
 
 def _known(pipeline: Pipeline, job: str, last: Run) -> SurecountError:
@@ -124,41 +166,6 @@ def _known(pipeline: Pipeline, job: str, last: Run) -> SurecountError:
         "another name",
         exit_code=1,
     )
-
-
-def _run(
-    pipeline: Pipeline,
-    flink: Flink,
-    environment: dict[str, str],
-    job: str,
-    run: Run,
-    folder: Path,
-    *,
-    moved: bool,
-) -> None:
-    # What was checked is what runs, also where the file changes meanwhile.
-    file, code = folder / f"{pipeline.name}.json", folder / "code"
-    file.write_text(json.dumps(pipeline.model_dump(mode="json")), encoding="utf-8")
-    pathway = pipeline.pathway_of(job)
-    command = [
-        str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
-        "--jobmanager", urlsplit(flink.url).netloc,
-        f"-D$internal.pipeline.job-id={run.job_id}",
-        *(["--fromSavepoint", run.snapshot] if run.snapshot else []),
-        *(["--allowNonRestoredState"] if moved else []),
-        "--python", str(code / "jobs" / f"{'relay' if pathway else job}.py"),
-        "--pyFiles", str(code),
-        "--pipeline", str(file),
-        "--parallelism", str(run.parallelism),
-        "--name", job_name(pipeline, job),
-        *(["--pathway", pathway.name] if pathway else []),
-        *(["--bounded"] if run.bounded else []),
-        *(["--generation", str(run.generation)] if run.generation else []),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    if done.returncode != 0 or f"JobID {run.job_id}" not in output:
-        raise SurecountError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
 
 
 def versions(environment: dict[str, str]) -> dict[str, str]:
@@ -181,13 +188,3 @@ def client_environment() -> dict[str, str]:
             "set FLINK_HOME to the folder that has bin/flink, and FLINK_CONF_DIR and FLINK_LIB_DIR",
         )
     return {"FLINK_LIB_DIR": str(Path(home) / "lib"), **os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
-
-
-def _essence(output: str) -> str:
-    """The lines that say why: Python's last error and Java's causes."""
-    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    telling = [
-        line for line in lines
-        if not re.match(r"\s+at |\s+\.\.\. \d+ more|WARNING|SLF4J", line)
-    ]  # fmt: skip
-    return "\n".join(telling[-_SHOWN_LINES:])

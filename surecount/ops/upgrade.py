@@ -11,8 +11,10 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.code import check_decode, hash_of_code, package
 from surecount.ops.flink import RUNNING_STATES, Flink, Job
-from surecount.ops.ledger import Run
-from surecount.ops.life import Life, OnStep
+from surecount.ops.launch import UnsettledError
+from surecount.ops.ledger import Run, TakenError
+from surecount.ops.life import Life, told
+from surecount.ops.steps import OnStep, Step, unheard
 from surecount.ops.submit import job_name, versions
 from surecount.ops.upgrade_plan import Downtime, Plan, plan
 from surecount.waiting import wait_until
@@ -29,7 +31,7 @@ class Upgrade:
     file: Path
     flink: Flink
     environment: dict[str, str]
-    on_step: OnStep = lambda _: None
+    on_step: OnStep = unheard
 
     def plans(self, jobs: Sequence[str], parallelism: int | None = None) -> list[Plan]:
         """What would change in each job. Raises SurecountError where a job that has runs does not run."""
@@ -79,11 +81,17 @@ class Upgrade:
         return ids
 
     def _upgrade(self, job: str, old: Run, within_s: float, parallelism: int | None, accepted: Collection[str]) -> str:
-        life = self._life()
+        life, name = self._life(), job_name(self.pipeline, job)
         path = life.stop([job])[job]
         try:
-            new = life.start([job], snapshot=path, parallelism=parallelism, accepted=accepted)[job]
+            with told(f"{name} was stopped with savepoint {path}"):
+                ids = life.start([job], snapshot=path, parallelism=parallelism, accepted=accepted)
+            if job not in ids:
+                raise TakenError(f"another command has started {name}")
+            new = ids[job]
             self._await_checkpoints(job, new, within_s)
+        except (TakenError, UnsettledError):
+            raise  # what runs now, or may, is another command's, or the new version
         except (SurecountError, KeyboardInterrupt) as error:
             why = error.message if isinstance(error, SurecountError) else "interrupted"
             raise SurecountError(f"{why}\n{self._go_back(job, old)}", exit_code=1) from error
@@ -91,11 +99,13 @@ class Upgrade:
 
     def _await_checkpoints(self, job: str, job_id: str, within_s: float) -> None:
         name = job_name(self.pipeline, job)
-        self.on_step(f"waiting for two checkpoints of {name}")
+        self.on_step(Step.WATCHING.of(name))
 
         def completed() -> bool:
             counts = self.flink.checkpoints(job_id)["counts"]
-            if self.flink.state(job_id) not in RUNNING_STATES or counts["restored"] > 1:
+            if (state := self.flink.state(job_id)) in ("CANCELED", "FINISHED"):
+                raise TakenError(f"another command has stopped the new version of {name}, which is {state}")
+            if state not in RUNNING_STATES or counts["restored"] > 1:
                 raise SurecountError(f"the new version of {name} fails: {self.flink.cause(job_id)}")
             return int(counts["completed"]) >= _CHECKPOINTS
 
@@ -104,9 +114,11 @@ class Upgrade:
     def _go_back(self, job: str, old: Run) -> str:
         """Start the old version again; says what runs now."""
         name = job_name(self.pipeline, job)
-        self.on_step(f"going back to run {old.number} of {name}")
+        self.on_step(Step.GOING_BACK.of(name))
         life = self._life()
-        if running := life.running([job]).get(job):
+        running = life.running([job]).get(job)
+        # Never what another command has started since.
+        if running is not None and running.id == life.ledger(job).job_id(old.number + 1):
             self.flink.cancel(running.id)
             ended = ("FINISHED", "FAILED", "CANCELED")
             wait_until(lambda: self.flink.state(running.id) in ended, _CANCEL_TIMEOUT_S, f"{name} to be cancelled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from surecount import config
 from surecount.errors import SurecountError
-from surecount.ops.ledger import LEDGER, Ledger, Moved, Run, config_of, hash_of
+from surecount.ops.ledger import LEDGER, Ledger, Moved, Run, TakenError, begun, config_of, hash_of, newest
 from surecount.ops.storage import Folder, uri_of
 
 PIPELINE = config.parse(
@@ -42,11 +43,10 @@ def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     for run in reversed(runs):
         ledger(tmp_path).add(run)
     ledger(tmp_path).stopped(runs[1], "file:///s/savepoint-bbbbbb-1")
-    assert ledger(tmp_path).runs() == [
-        runs[0],
-        replace(runs[1], stopped_with="file:///s/savepoint-bbbbbb-1"),
-        runs[2],
-    ]
+    read = ledger(tmp_path).runs()
+    assert read[1].stopped_ms is not None
+    stopped = replace(runs[1], stopped_with="file:///s/savepoint-bbbbbb-1", stopped_ms=read[1].stopped_ms)
+    assert read == [runs[0], stopped, runs[2]]
     # Known before its run is, which a recovery that is interrupted between the two leaves behind.
     moved = Moved("savepoint-dddddd-1", (("in", 0, 9),))
     later = replace(a_run(11, "d" * 32), generation=1)
@@ -89,3 +89,90 @@ def test_a_folder_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
 )
 def test_paths_have_one_form(path: str, uri: str) -> None:
     assert uri_of(path) == uri
+
+
+def test_of_many_who_write_the_same_run_down_one_is_first(tmp_path: Path) -> None:
+    def add(parallelism: int) -> int | None:
+        mine = ledger(tmp_path)
+        run = replace(a_run(job_id=mine.job_id(1)), parallelism=parallelism)
+        try:
+            mine.add(run)
+        except TakenError:
+            return None
+        return parallelism
+
+    with ThreadPoolExecutor(16) as pool:
+        first = [done for done in pool.map(add, range(1, 65)) if done is not None]
+    assert len(first) == 1
+    assert [run.parallelism for run in ledger(tmp_path).runs()] == first
+    assert [path.name for path in tmp_path.rglob(".*")] == []  # no draft stays
+
+
+def test_job_ids_are_the_same_for_all_who_ask_and_others_in_another_ledger(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: ledger(tmp_path / "a").job_id(1), range(16)))
+    assert len(ids) == 1
+    others = [ledger(tmp_path / "a").job_id(2), ledger(tmp_path / "a", "ingest").job_id(1), ledger(tmp_path).job_id(1)]
+    assert len({*ids, *others}) == 4
+    assert all(len(job_id) == 32 and int(job_id, 16) for job_id in ids)
+
+
+def test_a_number_is_taken_whatever_its_job_id(tmp_path: Path) -> None:
+    ledger(tmp_path).add(a_run(1, "a" * 32))  # as earlier versions chose ids
+    with pytest.raises(TakenError, match="another command is starting run 1"):
+        ledger(tmp_path).add(a_run(1, ledger(tmp_path).job_id(1)))
+
+
+def test_two_runs_of_the_highest_number_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / LEDGER / "shop.aggregate"
+    for number, job_id in ((1, "a" * 32), (1, "b" * 32)):
+        ledger(tmp_path / job_id[0]).add(a_run(number, job_id))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"00000{number}-run-{job_id}.json"
+        (folder / name).write_bytes((tmp_path / job_id[0] / LEDGER / "shop.aggregate" / name).read_bytes())
+    runs = ledger(tmp_path).runs()
+    assert [run.job_id for run in runs] == ["a" * 32, "b" * 32]
+    with pytest.raises(SurecountError, match="two runs of number 1") as refused:
+        newest(runs)
+    assert "take the other one's 000001-run-ID.json" in str(refused.value)
+    ledger(tmp_path).add(a_run(2, "c" * 32))
+    last = newest(ledger(tmp_path).runs())
+    assert last is not None
+    assert last.number == 2
+
+
+def test_a_run_that_flink_refused_is_none_to_go_on_from(tmp_path: Path) -> None:
+    ledger(tmp_path).add(a_run(1))
+    ledger(tmp_path).add(a_run(2, "b" * 32))
+    ledger(tmp_path).refused(a_run(2, "b" * 32), "no slots")
+    runs = ledger(tmp_path).runs()
+    assert runs[1].refused == "no slots"
+    assert begun(runs) == runs[:1]
+
+
+def test_a_run_is_stopped_once(tmp_path: Path) -> None:
+    ledger(tmp_path).add(a_run())
+    ledger(tmp_path).stopped(a_run(), "file:///s/savepoint-1")
+    ledger(tmp_path).stopped(a_run(), "file:///s/savepoint-1")
+    with pytest.raises(TakenError, match="was stopped by another command"):
+        ledger(tmp_path).stopped(a_run(), "file:///s/savepoint-2")
+    assert ledger(tmp_path).runs()[0].stopped_with == "file:///s/savepoint-1"
+
+
+def test_nobody_goes_on_from_half_a_recovery_and_the_same_one_goes_on(tmp_path: Path) -> None:
+    kept, here = ledger(tmp_path / "backup"), ledger(tmp_path)
+    kept.add(a_run(1))
+    kept.job_id(1)
+    with pytest.raises(KeyboardInterrupt), here.recovering("file:///backup"):
+        kept.copy_events(here)
+        raise KeyboardInterrupt
+    with pytest.raises(SurecountError, match="has not brought all files yet") as refused:
+        here.runs()
+    assert "surecount recover file:///backup PIPELINE" in str(refused.value)
+    assert here.known() == {"a" * 32}
+    with pytest.raises(TakenError, match="from another backup"), here.recovering("file:///other"):
+        pass
+    with here.recovering("file:///backup"):
+        kept.copy_events(here)
+    assert here.runs() == kept.runs()
+    assert here.job_id(2) != kept.job_id(2)  # the other stack may go on too
