@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,8 @@ from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
 from surecount.ops.flink import Flink
 from surecount.ops.life import Life, Listed
-from surecount.ops.restore import LATEST
+from surecount.ops.namesakes import refuse_namesakes
+from surecount.ops.restore import LATEST, check_accepted
 from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Snapshot
 from surecount.ops.submit import job_name
@@ -135,14 +137,17 @@ def prepare(
     """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes.
 
     ``jobs`` are to be started at once with a ``parallelism``, or that of their last runs: what the doctor can see
-    before that is checked, and fails, but for the ``accepted`` codes. ``cluster`` is Flink, and the environment of its
+    before that is checked, and fails, but for the ``accepted`` codes; so does a job of the same name that the run ledger
+    does not know. ``cluster`` is Flink, and the environment of its
     command line.
     """
-    if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
-        raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
+    check_accepted(accepted)
     for note in topics.check_sources(pipeline):
         err.print(f"note: {note}\n  → its relay waits for it", style="yellow")
-    print_notes(refuse_to_start(pipeline, *cluster, jobs, parallelism, accepted))
+    with ThreadPoolExecutor(1) as pool:
+        namesakes = pool.submit(refuse_namesakes, pipeline, *cluster, jobs, accepted)  # takes seconds
+        print_notes(refuse_to_start(pipeline, *cluster, jobs, parallelism, accepted))
+        namesakes.result()
     topics.ensure_outputs(pipeline)
 
 

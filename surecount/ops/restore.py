@@ -70,7 +70,10 @@ def find(
     if chosen.committables and chosen.run.stopped_with != chosen.path:
         told = transactions(pipeline.kafka, environment, [pipeline.transactional_id_prefix(job, "")])
     ids = None if chosen.moved else ids_of_topics(pipeline, job)
-    check_restore(pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, ids, bounded=bounded)
+    committed = None if held is None else topics.committed(pipeline.reads(job)[0], pipeline.group_id(job), held)
+    check_restore(
+        pipeline, job, chosen, newest, held, parallelism, accepted, runs, told, ids, committed, bounded=bounded
+    )
     return chosen
 
 

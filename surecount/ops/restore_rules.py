@@ -15,7 +15,10 @@ from surecount.ops.snapshots import Place, Snapshot, lineage
 from surecount.ops.transactions import Transaction
 from udfs.spec import Field
 
+NAMESAKE = "namesake"
+
 ACCEPTABLE = {
+    NAMESAKE: "where it still runs, both read everything and write it twice",
     "not_newest": "what was written after it is written again",
     "drained": "windows that it closed early get their later records as corrections",
     "records_gone": "the missing records are never counted",
@@ -60,6 +63,7 @@ def check_restore(
     runs: Sequence[Run] = (),
     transactions: Sequence[Transaction] = (),
     ids: Mapping[str, str] | None = None,
+    committed: Mapping[Place, int] | None = None,
     *,
     bounded: bool = False,
 ) -> None:
@@ -68,7 +72,8 @@ def check_restore(
     ``newest`` is the snapshot to go on from; ``held`` are the first and the next offset of each partition that the
     job reads now; None where its cluster does not answer. ``runs`` are all of the job;
     ``transactions`` are what the brokers tell of its transactional ids, where it was not stopped with the snapshot;
-    ``ids`` are those of the topics that it reads now, where they can be told.
+    ``ids`` are those of the topics that it reads now, where they can be told; ``committed`` is what its group has
+    committed there.
     """
     refusals = [
         *_order(snapshot, newest),
@@ -77,6 +82,7 @@ def check_restore(
         *_parallelism(pipeline, snapshot, parallelism),
         *_bounds(snapshot, bounded=bounded),
         *_transactions(snapshot, transactions),
+        *_namesake(f"{pipeline.name}.{job}", newest or snapshot, runs, committed or {}),
         *refused_changes(snapshot.run.pipeline(), pipeline, job),
         *names_again(pipeline, job, snapshot.run, runs),
     ]
@@ -216,6 +222,26 @@ def _bounds(snapshot: Snapshot, *, bounded: bool) -> Iterator[Refusal]:
         )
     if bounded and not snapshot.run.bounded:
         yield Refusal("bounded", "it is of a run without end, and --bounded would never end", "start without --bounded")
+
+
+def _namesake(name: str, newest: Snapshot, runs: Sequence[Run], committed: Mapping[Place, int]) -> Iterator[Refusal]:
+    """A source commits its offsets when a checkpoint is complete, so no group is ahead of the newest snapshot, but by
+    another's doing. After a start from an older snapshot it may be by that of an earlier run, and after a recovery by
+    one of before; these pass."""
+    if not runs or "not_newest" in runs[-1].accepted or newest.moved or newest.generation:
+        return
+    ahead = [
+        f"{topic} partition {partition}: {offset}, for {newest.offsets[topic, partition]} in {newest.path}"
+        for (topic, partition), offset in sorted(committed.items())
+        if 0 <= newest.offsets.get((topic, partition), -1) < offset
+    ]
+    if ahead:
+        yield Refusal(
+            NAMESAKE,
+            f"the group of {name} has committed offsets that no run of this ledger has come to ({', '.join(ahead)}): "
+            "a job of that name runs on another Flink cluster, or did",
+            "stop it there, and give one of the two pipelines another name",
+        )
 
 
 def refused_changes(was: Pipeline, now: Pipeline, job: str) -> Iterator[Refusal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from surecount.ops.recover import Recovery, bring_files
 from surecount.ops.storage import Folder
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Load, Running, read_committed, started
+from tests.lives import read_up_to, send
+from tests.typed import typed_of
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Another stack, with nothing on it."""
-    stack = Stack(tmp_path / "elsewhere")
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Another stack, with nothing on it of what a test makes."""
+    stack = Stack(tmp_path_factory.mktemp("elsewhere"))
     with started(stack, request, slots=4):
         yield stack
 
@@ -131,3 +134,31 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     assert report.balanced, report.summary()
     assert sent.records == 2_000
     assert report.books[0].results > 0
+
+
+def test_one_name_on_two_flink_clusters_is_refused(make: Callable[..., Running], elsewhere: Stack) -> None:
+    run = make(PIPELINE, partitions=1)
+    there = Running(run.pipeline, run.file, elsewhere)
+    now = int(time.time() * 1000) // 5_000 * 5_000
+    assert "runs as" in typed_of(run, "start")
+    # Nothing was read yet, so only transactional ids tell.
+    refused = typed_of(there, "start", expect=1)
+    assert f"transactional ids surecount.{run.pipeline.name}.aggregate." in refused
+    assert "--accept namesake" in refused
+    assert "runs already" in typed_of(run, "start")  # our own are no namesake's
+    send(run, 10, now)
+    read_up_to(run, 10)
+    assert "has committed offset 10 of" in typed_of(there, "submit", expect=1)
+    typed_of(run, "stop")
+    typed_of(run, "start")
+    typed_of(run, "stop")
+
+    assert "runs as" in typed_of(there, "start", "--accept", "namesake")
+    send(run, 10, now)
+    read_up_to(run, 20)
+    refused = typed_of(run, "start", expect=1)
+    assert f"{run.pipeline.name}.in partition 0: 20, for 10 in file:///" in refused
+    typed_of(there, "stop")
+    assert "runs as" in typed_of(run, "start", "--accept", "namesake")
+    life = Life(run.pipeline, run.file, run.flink, run.stack.flink_env())
+    assert life.ledger("aggregate").runs()[-1].accepted == ("namesake",)

@@ -15,6 +15,7 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops import snapshots
 from surecount.ops.ledger import Moved, Run, config_of
+from surecount.ops.namesakes import unknown_to_ledger
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Place, Snapshot, as_moved, latest, maker, standing
 from surecount.ops.transactions import Transaction
@@ -321,3 +322,46 @@ def test_a_savepoint_that_was_brought_here_reads_on_where_the_ledger_says_whoeve
     for old in (checkpoint(brought, 6), checkpoint(RUN, 6)):
         with pytest.raises(SurecountError, match="before the topics were brought back"):
             as_moved(old, [brought, died_at_once])
+
+
+@pytest.mark.parametrize(
+    ("committed", "last", "newest", "refused"),
+    [
+        ({("in", 0): 70, ("in", 1): 49}, RUN, NEWEST, False),
+        ({("in", 0): 71}, RUN, NEWEST, True),
+        ({("elsewhere", 0): 71}, RUN, NEWEST, False),
+        # Nothing was read of it yet, and Flink's marker says no more.
+        ({("in", 0): 71}, RUN, replace(NEWEST, offsets={("in", 0): -2}), False),
+        # What an earlier run of ours had come to.
+        ({("in", 0): 71}, replace(RUN, accepted=("not_newest",)), NEWEST, False),
+        # What was brought back with the brokers' disks.
+        ({("in", 0): 71}, RUN, replace(NEWEST, generation=1), False),
+        ({("in", 0): 71}, RUN, replace(NEWEST, moved=True), False),
+    ],
+)
+def test_a_group_that_is_ahead_of_all_runs_is_anothers(
+    committed: dict[Place, int], last: Run, newest: Snapshot, refused: bool
+) -> None:
+    def check(accepted: tuple[str, ...] = ()) -> None:
+        snapshot = replace(newest, run=last)
+        check_restore(pipeline(), "aggregate", snapshot, snapshot, HELD, 1, accepted, [last], committed=committed)
+
+    check(("namesake",))
+    if not refused:
+        check()
+        return
+    with pytest.raises(SurecountError, match=r"in partition 0: 71, for 70 in file:///checkpoints") as refusal:
+        check()
+    assert "--accept namesake" in str(refusal.value)
+
+
+def test_a_first_start_is_refused_where_kafka_knows_the_name() -> None:
+    def found(committed: dict[Place, int], *ids: str) -> str:
+        known = [Transaction(name, "Empty", 1, 1, None, 900_000, ()) for name in ids]
+        return "\n".join(map(str, unknown_to_ledger(pipeline(), "aggregate", committed, known)))
+
+    assert found({}, "surecount.shop.ingest.clean-0", "surecount.shops.aggregate.results-0", "reports") == ""
+    assert "transactional ids surecount.shop.aggregate.results-0" in found({}, "surecount.shop.aggregate.results-0")
+    many = found({("in", n): n for n in range(5)})
+    assert "group surecount.shop.aggregate has committed offset 0 of in partition 0" in many
+    assert "and 2 more" in many
