@@ -137,9 +137,8 @@ def prepare(
     """Check the topics that a pipeline reads, with a note for what may come later, and make those that it writes.
 
     ``jobs`` are to be started at once with a ``parallelism``, or that of their last runs: what the doctor can see
-    before that is checked, and fails, but for the ``accepted`` codes; so does a job of the same name that the run ledger
-    does not know. ``cluster`` is Flink, and the environment of its
-    command line.
+    before that is checked, and fails, but for the ``accepted`` codes; so does a job of the same name that the run
+    ledger does not know. ``cluster`` is Flink, and the environment of its command line.
     """
     check_accepted(accepted)
     for note in topics.check_sources(pipeline):

@@ -15,7 +15,7 @@ from surecount.ops.flink import Flink
 from surecount.ops.ledger import LEDGER, Ledger, Moved
 from surecount.ops.marks import find
 from surecount.ops.recover_plan import Places, Plan, plan
-from surecount.ops.restore_rules import ACCEPTABLE
+from surecount.ops.restore import check_accepted
 from surecount.ops.snapshots import Folders
 from surecount.ops.steps import OnStep, Step, unheard
 from surecount.ops.storage import Folder
@@ -81,8 +81,7 @@ class Recovery:
 
         Raises SurecountError with every refusal that is not among the ``accepted`` codes, before anything is done.
         """
-        if unknown := sorted(set(accepted) - set(ACCEPTABLE)):
-            raise SurecountError(f"--accept {unknown[0]}: no such code", f"one of {', '.join(ACCEPTABLE)}")
+        check_accepted(accepted)
         if left := [refusal for refusal in made.refusals if refusal.code not in accepted]:
             lines = "\n".join(dict.fromkeys(map(str, left)))
             raise SurecountError(f"{self.pipeline.name} cannot go on exactly from the backup:\n{lines}", exit_code=1)
