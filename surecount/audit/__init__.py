@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from surecount.audit.cut import Cut, find_cut
-from surecount.audit.epochs import Epoch
+from surecount.audit.epochs import NO_PAST, Epoch, Past
+from surecount.audit.limits import ahead_ms
 from surecount.audit.reader import NoAnswerError
 from surecount.audit.recount import Recount
 from surecount.audit.report import Amount, Books, Difference, Flow, IngestBooks, Report, joined
+from surecount.audit.retention import Evidence, Moment
 from surecount.audit.stages import Stage, aggregate_stage, ingest_stage, relay_stage
 from surecount.audit.upstream import Upstream
 
 if TYPE_CHECKING:
     from surecount.config import Pathway, Pipeline
 
-__all__ = ["Amount", "Books", "Difference", "Epoch", "Flow", "IngestBooks", "Report", "audit"]
+__all__ = ["Amount", "Books", "Difference", "Epoch", "Flow", "IngestBooks", "Moment", "Past", "Report", "audit"]
 
 _CUTS = 3
 
@@ -24,7 +26,7 @@ _CUTS = 3
 def audit(
     pipeline: Pipeline,
     *,
-    history: Mapping[str, Sequence[Epoch]] | None = None,
+    history: Mapping[str, Past] | None = None,
     bounded: bool = False,
     timeout_s: float = 120,
     on_progress: Callable[[int, int], None] | None = None,
@@ -33,7 +35,7 @@ def audit(
 
     Where there are relays and ingest, they are held against the raw topics first. Each job is judged on what
     it had read and written at one checkpoint; with ``bounded`` on all of its input, and no window may be open.
-    ``history`` has the epochs of jobs that were upgraded; without it all was read with ``pipeline``.
+    ``history`` is what the run ledger knows by job; without it all was read with ``pipeline``.
     ``timeout_s`` limits the wait for each job's state, and any wait for records. ``on_progress`` gets the
     offsets that are read and their total; a further reading begins at 0 again.
     SurecountError where it can't be done: Kafka does not answer, topics are missing, or something is pending.
@@ -55,9 +57,12 @@ def audit(
             note = f"the relay of pathway {pathway.name} is not checked: {error.message}"
             return Report(pipeline.name, (), (), 0, {}, (note,), 0.0)
 
-    epochs = history or {}
-    upstream = Upstream(pipeline, epochs.get("ingest", ()), timeout_s=timeout_s, on_progress=on_progress)
-    recount = Recount(pipeline, epochs.get("aggregate", ()), timeout_s=timeout_s, on_progress=on_progress)
+    known = history or {}
+    past = known.get("aggregate", NO_PAST)
+    evidence = Evidence(ahead_ms(pipeline, past.epochs), past.moments)
+    upstream_epochs = known.get("ingest", NO_PAST).epochs
+    upstream = Upstream(pipeline, upstream_epochs, timeout_s=timeout_s, on_progress=on_progress)
+    recount = Recount(pipeline, past.epochs, evidence, timeout_s=timeout_s, on_progress=on_progress)
     reports = []
     if pipeline.has_ingest:
         reports += [judge_relay(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]

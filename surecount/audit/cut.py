@@ -7,9 +7,11 @@ unless they are looked at between the two.
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import (
     IsolationLevel,
@@ -53,6 +55,15 @@ class Bounds:
         return self.stable == self.begin
 
 
+class Unread(NamedTuple):
+    """Offsets of a partition that were deleted before they were read, from ``begin`` to before ``end``, and how many
+    ``rest`` behind them."""
+
+    begin: int
+    end: int
+    rest: int
+
+
 @dataclass(frozen=True)
 class Sample:
     """Offsets at about one moment. ``committed`` lacks partitions that the group has no offset for."""
@@ -62,21 +73,30 @@ class Sample:
     outputs: Bounds
 
     def read_through(self) -> Offsets:
-        """How far the group has read; a partition without an offset, not at all."""
-        return {place: self.committed.get(place, begin) for place, begin in self.sources.begin.items()}
+        """How far the group has read: not at all without an offset, and to the beginning of what begins behind it."""
+        return {place: max(begin, self.committed.get(place, begin)) for place, begin in self.sources.begin.items()}
+
+    def unread(self) -> Mapping[Place, Unread]:
+        """What was deleted of each partition before the group had read it."""
+        begin, end = self.sources.begin, self.sources.end
+        behind = {place: at for place, at in sorted(self.committed.items()) if at < begin.get(place, 0)}
+        return {place: Unread(at, begin[place], end[place] - begin[place]) for place, at in behind.items()}
 
 
 @dataclass(frozen=True)
 class Cut:
     """What the audit reads: of each partition the first offset, and the one after the last.
 
-    ``quiet`` says that nothing moved: another cut would be the same. ``notes`` are for people.
+    ``quiet`` says that nothing moved: another cut would be the same. ``notes`` are for people. ``unread`` is what was
+    deleted of the sources before the job had read it; ``at_ms`` is when the cut was made, since 1970.
     """
 
     sources: Mapping[Place, tuple[int, int]]
     outputs: Mapping[Place, tuple[int, int]]
     quiet: bool
     notes: tuple[str, ...]
+    unread: Mapping[Place, Unread] = field(default_factory=dict)
+    at_ms: int = field(default=0, compare=False)
 
 
 def find_cut(stage: Stage, *, bounded: bool, timeout_s: float) -> Cut:
@@ -101,21 +121,32 @@ def _bounded_cut(job: _Job, timeout_s: float) -> Cut:
 
     what = "all transactions of input and outputs to be decided"
     wait_until(decided, timeout_s, what, seen=lambda: "; ".join(pending()))
-    return _cut(latest[0], first.sources.end, quiet=True, notes=[])
+    # What its group has committed need not be all that a run has read that has ended.
+    return replace(_cut(latest[0], first.sources.end, quiet=True, notes=[]), unread={})
 
 
 def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
     first = job.sample()
     samples: list[Sample] = []
+    stands_since = time.monotonic()
     # A job that makes a checkpoint every second never stands still for a whole second.
     settled_s = min(_SETTLED_S, max(0.1, stage.checkpoint_ms / 3_000))
 
+    # What a job has read since its last checkpoint may be deleted before the next one says so.
+    passes_s = min(2 * stage.checkpoint_ms / 1_000 + 1, timeout_s / 2)
+
     def settle() -> Cut | None:
+        nonlocal stands_since
         now = job.sample()
         samples.append(now)
         last = samples[-2] if len(samples) > 1 else None
         if last is None or (now.committed, now.outputs.stable) != (last.committed, last.outputs.stable):
+            stands_since = time.monotonic()
             return None
+        if now.unread():
+            # Nothing goes on: the job does not run, or has nothing to read.
+            stands = time.monotonic() - stands_since > passes_s and not now.outputs.undecided()
+            return _cut(now, now.read_through(), quiet=False, notes=[]) if stands else None
         if not now.committed:
             # Nothing written and nothing read is one state, but not one that says anything: the job is about to begin.
             if now.outputs.undecided() or (now.outputs.empty() and not now.sources.empty()):
@@ -134,7 +165,8 @@ def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
             return (
                 "no offsets and no outputs: the job has not completed a checkpoint, `surecount status` tells how it is"
             )
-        return "; ".join([*now.outputs.undecided(), *job.lag(now)]) or "offsets that move all the time"
+        gone = [f"{t}-{p}: offsets {u.begin} to {u.end - 1} were deleted unread" for (t, p), u in now.unread().items()]
+        return "; ".join([*gone, *now.outputs.undecided(), *job.lag(now)]) or "offsets that move all the time"
 
     what = f"the offsets of group {stage.group} and its outputs to stand still"
     found = wait_until(settle, timeout_s, what, settled_s, seen=seen)
@@ -143,11 +175,8 @@ def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
 
 
 def _cut(sample: Sample, source_end: Offsets, *, quiet: bool, notes: list[str]) -> Cut:
-    notes = list(notes)
     begin = sample.sources.begin
-    for (topic, partition), first in sorted([*begin.items(), *sample.outputs.begin.items()]):
-        if first > 0:
-            notes.append(f"{topic}-{partition} begins at offset {first}: what stood before is deleted")
+    notes = [*notes, *_deleted({**begin, **sample.outputs.begin})]
     for place, end in sorted(source_end.items()):
         if end > sample.sources.end[place]:
             raise SurecountError(
@@ -159,7 +188,18 @@ def _cut(sample: Sample, source_end: Offsets, *, quiet: bool, notes: list[str]) 
         {place: (sample.outputs.begin[place], end) for place, end in sample.outputs.stable.items()},
         quiet,
         tuple(notes),
+        sample.unread(),
+        time.time_ns() // 1_000_000,
     )
+
+
+def _deleted(begin: Offsets) -> list[str]:
+    """One line for each topic whose beginning is deleted."""
+    topics: dict[str, list[str]] = defaultdict(list)
+    for (topic, partition), first in sorted(begin.items()):
+        if first > 0:
+            topics[topic].append(f"{first:,} in partition {partition}")
+    return [f"{topic} begins at offset {', '.join(at)}: what stood before is deleted" for topic, at in topics.items()]
 
 
 def _undecided(stable: Offsets, end: Offsets) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import offset_of
+from surecount.audit.retention import Moment
 from surecount.audit.truth import AggregatePlan, plan
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ class Epoch:
 
     pipeline: Pipeline
     begin: Mapping[Place, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the run ledger knows of one job: its epochs, the oldest first; moments at which it is known how far it had
+    read; and of its last run the ids of the topics that it reads and writes, by name."""
+
+    epochs: Sequence[Epoch] = ()
+    moments: Sequence[Moment] = ()
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_PAST = Past()
 
 
 class Epochs:

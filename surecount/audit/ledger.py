@@ -16,10 +16,15 @@ from typing import Any, Literal
 
 from surecount.audit import exact
 from surecount.audit.outputs import Found
+from surecount.audit.retention import Reach
 from surecount.audit.rules import Row
+from surecount.audit.times import NEVER
 from surecount.audit.truth import AggregatePlan, Key
 
 _TIME = itemgetter(0)
+
+NOTHING = Reach()
+"""Nothing is deleted."""
 
 Disorder = Literal["doubled", "out_of_order"]
 
@@ -44,13 +49,32 @@ class Total:
 
 
 @dataclass
+class Part:
+    """What deletions explain in some windows, the last of which starts at ``latest`` (ms since 1970)."""
+
+    total: Total
+    windows: int = 0
+    latest: int = NEVER
+
+    def add(self, start: int, count: int, sums: Sequence[int]) -> None:
+        """One window, by as much as its input and outputs differ."""
+        self.total.add(count, sums)
+        self.windows += 1
+        self.latest = max(start, self.latest)
+
+
+@dataclass
 class Closing:
     """What is left at the end: the windows that are still open, and the closed ones that are uneven.
 
-    ``uneven`` has the earliest as ``(window start, key)``; ``uneven_count`` counts them all.
+    ``uneven`` has the earliest as ``(window start, key)``; ``uneven_count`` counts them all. Where topics have lost
+    their beginnings, ``before_cut`` is what outputs have more than the input, and ``outputs_deleted`` what they have
+    less, in windows in which that can be.
     """
 
     open: Total
+    before_cut: Part
+    outputs_deleted: Part
     open_windows: int = 0
     uneven: list[tuple[int, Key]] = field(default_factory=list)
     uneven_count: int = 0
@@ -173,22 +197,36 @@ class AggregateLedger:
         if not window:
             del self._windows[start]
 
-    def close(self, *, bounded: bool, limit: int) -> Closing:
+    def close(self, *, bounded: bool, limit: int, reach: Reach = NOTHING) -> Closing:
         """Judge what is left: with ``bounded`` nothing may be open. The ``limit`` earliest are named."""
-        closing = Closing(Total.zero(self.plan))
-        uneven: list[tuple[int, Key]] = []
+        closing = Closing(Total.zero(self.plan), Part(Total.zero(self.plan)), Part(Total.zero(self.plan)))
         for start in sorted(self._windows):
             window = self._windows[start]
-            if bounded or start + self.plan.window_ms <= self._closed_through:
-                closing.uneven_count += len(window)
-                if len(uneven) < limit:
-                    uneven += [(start, key) for key in heapq.nsmallest(limit, window)]
+            end = start + self.plan.window_ms
+            if not bounded and end > self._closed_through:
+                closing.open_windows += len(window)
+                for count, *sums in window.values():
+                    closing.open.add(count, sums)
                 continue
-            closing.open_windows += len(window)
-            for count, *sums in window.values():
-                closing.open.add(count, sums)
-        closing.uneven = uneven[:limit]
+            keys = list(window)
+            if start <= reach.input or end <= reach.outputs:
+                keys = [key for key in keys if not self._explained(closing, start, window[key], reach)]
+            closing.uneven_count += len(keys)
+            if len(closing.uneven) < limit:
+                closing.uneven += [(start, key) for key in heapq.nsmallest(limit - len(closing.uneven), keys)]
         return closing
+
+    def _explained(self, closing: Closing, start: int, entry: list[int], reach: Reach) -> bool:
+        """Book an uneven window as what deletions explain, where they can."""
+        count, *sums = entry
+        may_lack_input, may_lack_outputs = start <= reach.input, start + self.plan.window_ms <= reach.outputs
+        if count < 0 and may_lack_input:
+            closing.before_cut.add(start, -count, [-value for value in sums])
+        elif (count > 0 and may_lack_outputs) or (may_lack_input and may_lack_outputs):
+            closing.outputs_deleted.add(start, count, sums)
+        else:
+            return False
+        return True
 
 
 class WindowRecount:

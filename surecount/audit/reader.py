@@ -8,9 +8,17 @@ from itertools import groupby, repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from surecount.audit.pacing import Pacer, Place, Run
+from surecount.audit.times import FOREVER
 from surecount.errors import SurecountError
 from surecount.kafka.security import for_librdkafka
 
@@ -51,6 +59,12 @@ def offset_of(message: Message) -> int:
 def where(message: Message) -> str:
     """``topic-partition@offset`` of a record that was read."""
     return f"{message.topic()}-{message.partition()}@{message.offset()}"
+
+
+def appended_at(message: Message) -> int:
+    """When a broker appended a record that was read, ms since 1970; ``FOREVER`` where its topic does not say."""
+    kind, at_ms = message.timestamp()
+    return at_ms if kind == TIMESTAMP_LOG_APPEND_TIME else FOREVER
 
 
 def client_config(kafka: Kafka) -> dict[str, str | int | float | bool]:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message
 
 from surecount.audit.accounts import Accounts, FirstReading, SecondReading
-from surecount.audit.contents import digest, headers_of
+from surecount.audit.contents import digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs, Plans
 from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
 from surecount.audit.pacing import Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
-from surecount.audit.reading import Progress, Reader, rare_garbage_collection
+from surecount.audit.reading import Progress, Reader, first_appended, rare_garbage_collection
 from surecount.audit.rejects import CHUNK, ChunkId, Reject, is_reject_of, parse_reject
 from surecount.audit.report import NAMED, Report
+from surecount.audit.retention import NO_EVIDENCE, Evidence, Reach, judge_unread, latest_of_input
+from surecount.audit.times import NEVER
 from surecount.audit.truth import Truth
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ class Recount:
         self,
         pipeline: Pipeline,
         epochs: Sequence[Epoch] = (),
+        evidence: Evidence = NO_EVIDENCE,
         *,
         timeout_s: float,
         on_progress: Progress | None = None,
         open_reader: Callable[[Ranges], Reader] | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._evidence = evidence
         epochs = epochs or [Epoch(pipeline)]
         self._epochs = Epochs(epochs)
         self._plans = Plans(epochs)
@@ -47,6 +51,7 @@ class Recount:
         self._on_progress = on_progress
         self._truths = [Truth(epoch.pipeline) for epoch in epochs]
         self._outputs = OutputReader(self._plans.all)
+        self._own_sources = [pipeline.topics.clean] if pipeline.has_ingest else []
         windows = [plan.window_ms for plan in self._plans.all]
         # Results follow the input by a window and the disorder that is waited for.
         self._spread_ms: int = max(windows) + pipeline.source.out_of_orderness
@@ -54,14 +59,24 @@ class Recount:
     def report(self, cut: Cut, *, bounded: bool) -> Report:
         """Read all of ``cut``, and what differs once more."""
         began = time.monotonic()
-        first = FirstReading(self._plans)
+        topics, since = self._pipeline.topics, first_appended(cut, self._open_reader)
+        outputs_since = max(since.get(topic, NEVER) for topic in (topics.results, topics.corrections))
+        rejects_deleted = self._evidence.latest(since.get(topics.rejects, NEVER))
+        first = FirstReading(self._plans, cut.sources, rejects_deleted)
         self._read(cut, first)
         seconds = time.monotonic() - began
-        closings = first.close(bounded=bounded)
+        begin = {place: cut.sources[place][0] for place in first.first_counted.places}
+        reach = Reach(
+            input=latest_of_input(begin, first.first_counted.times(outputs_since), self._evidence),
+            outputs=self._evidence.latest(outputs_since),
+        )
+        closings = first.close(bounded=bounded, reach=reach)
+        books = first.books(closings)
+        unread, notes = judge_unread(cut.unread, cut.sources, first.records, self._own_sources)
         uneven_windows = sum(closing.uneven_count for closing in closings)
         uneven_chunks = first.rejects.uneven()
-        differences = list(first.differences.named)
-        count = first.differences.count
+        differences = [*unread, *first.differences.named]
+        count = first.differences.count + len(unread)
         if uneven_windows or uneven_chunks:
             second = SecondReading(self._plans, first, closings)
             self._read(cut if uneven_windows else self._only_chunks(cut, uneven_chunks), second)
@@ -69,7 +84,7 @@ class Recount:
             differences = windows[:NAMED] + rejects[:NAMED] + differences
             count += uneven_windows - second.recounted + len(windows)
             count += max(len(rejects), len(uneven_chunks))
-        notes = [
+        notes += [
             f"{count:,} outputs are of aggregate {name!r}, which the pipeline doesn't have; they are not audited"
             for name, count in sorted(first.unknown_aggregates.items())
         ]
@@ -80,7 +95,7 @@ class Recount:
         ]
         return Report(
             pipeline=self._pipeline.name,
-            books=first.books(closings),
+            books=books,
             differences=tuple(differences),
             difference_count=count,
             rejected_by_reason=dict(sorted(first.reasons.items())),
@@ -136,12 +151,12 @@ class Recount:
         timestamps = list(map(itemgetter(1), map(Message.timestamp, run.messages)))
         verdicts = self._truths[epoch].judge_all(values, timestamps)
         rows = [verdict for verdict in verdicts if type(verdict) is tuple]
-        accounts.accept(rows, epoch)
+        accounts.accept(rows, epoch, run.place)
         if len(rows) < len(verdicts):
-            for message, value, verdict in zip(run.messages, values, verdicts, strict=True):
+            for message, value, verdict, timestamp in zip(run.messages, values, verdicts, timestamps, strict=True):
                 if isinstance(verdict, str):
                     content = digest(message.key(), value)
-                    accounts.reject(Reject(*run.place, offset_of(message), verdict, content), epoch)
+                    accounts.reject(Reject(*run.place, offset_of(message), verdict, content), epoch, timestamp)
         middle: int = rows[len(rows) // 2][0] if rows else timestamps[len(timestamps) // 2]
         return middle
 
@@ -158,10 +173,12 @@ class Recount:
                     accounts.result(last, message)
                 elif topic == topics.corrections:
                     last = self._outputs.correction(key, value)
-                    accounts.correction(last)
+                    accounts.correction(last, message)
                 elif not is_reject_of(f"{self._pipeline.name}.ingest", headers := headers_of(message)):
                     reject = parse_reject(headers, key, value)
-                    accounts.find_reject(reject, self._epochs.at(reject[:2], reject.offset))
+                    accounts.find_reject(
+                        reject, self._epochs.at(reject[:2], reject.offset), header_ms(headers, "timestamp")
+                    )
             except MalformedError as error:
                 accounts.malformed(message, str(error))
             except UnknownAggregateError as error:

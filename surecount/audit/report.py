@@ -31,6 +31,8 @@ Kind = Literal[
     "relay_doubled",
     "relay_unexpected",
     "relay_changed",
+    "deleted_unread",
+    "topic_made_anew",
 ]
 Sums = Mapping[str, Any]
 """Per summed field its sum as the outputs write it: an int, a decimal's text, a float."""
@@ -113,6 +115,17 @@ class Differences:
 
 
 @dataclass(frozen=True)
+class Span:
+    """How many windows (of a key each), and when the last of them starts (RFC 3339)."""
+
+    windows: int
+    latest: str
+
+    def __str__(self) -> str:
+        return f"{self.windows:,} windows that start up to {self.latest}"
+
+
+@dataclass(frozen=True)
 class Flow:
     """The books of what ingest reads, in records."""
 
@@ -170,8 +183,13 @@ class IngestBooks:
 
 @dataclass(frozen=True)
 class Books:
-    """One aggregate's books, in records. ``sums`` has the sums of accepted records on the same accounts:
-    ``accepted``, ``results``, ``corrections`` and ``open``."""
+    """One aggregate's books, in records.
+
+    Where topics have lost their beginnings, ``before_cut`` are records that outputs have and the input has not any
+    more, and ``outputs_deleted`` are records of the input whose outputs are not there any more, in so many windows.
+    ``sums`` has the sums of accepted records by account: ``accepted``, ``results``, ``corrections``, ``open``,
+    ``before_cut`` and ``outputs_deleted``.
+    """
 
     aggregate: str
     records_in: int
@@ -182,24 +200,30 @@ class Books:
     open: int
     open_windows: int
     sums: Mapping[str, Sums]
+    before_cut: int = 0
+    outputs_deleted: int = 0
+    before_cut_windows: Span | None = None
+    outputs_deleted_windows: Span | None = None
 
     @property
     def accounted(self) -> int:
         """Records that are somewhere."""
-        return self.results + self.corrections + self.rejected + self.duplicates + self.open
+        return self.results + self.corrections + self.rejected + self.duplicates + self.open + self.outputs_deleted
 
     @property
     def balanced(self) -> bool:
         """Whether all records are somewhere; that each is in the right place, the differences say."""
-        return self.records_in == self.accounted
+        return self.records_in + self.before_cut == self.accounted
 
     def equation(self) -> str:
-        """The books in one line."""
+        """The books in one line; accounts of what is deleted only where there is some."""
         sign = "=" if self.balanced else "≠"
+        before = f" + {self.before_cut:,} before the cut" if self.before_cut else ""
+        gone = f" + {self.outputs_deleted:,} in deleted outputs" if self.outputs_deleted else ""
         return (
-            f"{self.records_in:,} records in {sign} {self.results:,} in results"
+            f"{self.records_in:,} records in{before} {sign} {self.results:,} in results"
             f" + {self.corrections:,} in corrections + {self.rejected:,} rejected"
-            f" + {self.duplicates:,} duplicates + {self.open:,} in open windows"
+            f" + {self.duplicates:,} duplicates + {self.open:,} in open windows{gone}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -213,6 +237,10 @@ class Books:
             "duplicates": self.duplicates,
             "open": self.open,
             "open_windows": self.open_windows,
+            "before_cut": self.before_cut,
+            "before_cut_windows": asdict(self.before_cut_windows) if self.before_cut_windows else None,
+            "outputs_deleted": self.outputs_deleted,
+            "outputs_deleted_windows": asdict(self.outputs_deleted_windows) if self.outputs_deleted_windows else None,
             "balanced": self.balanced,
             "sums": {account: dict(sums) for account, sums in self.sums.items()},
         }

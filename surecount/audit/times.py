@@ -6,6 +6,10 @@ import re
 from functools import lru_cache
 
 DAY_MS = 86_400_000
+FOREVER = 1 << 62
+NEVER = -FOREVER
+"""ms since 1970, after and before all that records say."""
+
 _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"

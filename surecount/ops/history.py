@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from surecount.audit import Epoch
+from surecount.audit import Epoch, Moment, Past
 from surecount.config import Pipeline
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run
 from surecount.ops.snapshots import Folders, lineage
 from udfs.spec import Spec
 
-History = Mapping[str, Sequence[Epoch]]
-"""Epochs by job."""
+History = Mapping[str, Past]
+"""What the ledger knows by job."""
 
 
 def history(pipeline: Pipeline, flink: Flink) -> History:
-    """The epochs of ingest and of the aggregate job, from the run ledger of a cluster; none of a job without runs.
+    """The past of each job that has runs, from the run ledger of a cluster.
 
     Raises SurecountError where the ledger cannot be read.
     """
     folders = Folders.of(flink)
     ledgers = {job: Ledger(folders.savepoints, pipeline, job).runs() for job in pipeline.jobs}
-    return {
-        job: epochs(job, lineage(runs)) for job, runs in ledgers.items() if runs and pipeline.pathway_of(job) is None
-    }
+    return {job: past(pipeline, job, lineage(runs)) for job, runs in ledgers.items() if runs}
+
+
+def past(pipeline: Pipeline, job: str, runs: Sequence[Run]) -> Past:
+    """What a lineage of runs tells."""
+    # A relay reads no configuration.
+    found = epochs(job, runs) if pipeline.pathway_of(job) is None else []
+    return Past(found, moments(runs), runs[-1].topic_ids)
+
+
+def moments(runs: Sequence[Run]) -> list[Moment]:
+    """When it is known how far a job had read: a run begins with what is before its offsets read. Those of before the
+    topics were brought back from a backup are offsets of others."""
+    return [
+        Moment(run.started_ms, {(topic, partition): offset for topic, partition, offset in run.offsets})
+        for run in runs
+        if run.offsets and run.generation == runs[-1].generation
+    ]
 
 
 def epochs(job: str, runs: Sequence[Run]) -> list[Epoch]:

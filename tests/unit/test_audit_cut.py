@@ -82,7 +82,7 @@ def test_a_partition_without_an_offset_was_not_read(monkeypatch: pytest.MonkeyPa
     sample = replace(STILL, sources=sources)
     chosen = found(monkeypatch, replace(sample, sources=replace(sources, end={IN: 9, other: 4})), sample)
     assert chosen.sources == {IN: (0, 10), other: (1, 1)}
-    assert chosen.notes == ("in-1 begins at offset 1: what stood before is deleted",)
+    assert chosen.notes == ("in begins at offset 1 in partition 1: what stood before is deleted",)
 
 
 def test_a_group_without_offsets_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:

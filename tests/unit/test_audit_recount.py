@@ -164,7 +164,13 @@ def outputs_of(events: list[Event], *, through: int) -> Topics:
         if event.bad:
             key, value = b"\x00key", b"no JSON %d" % event.n
             offset = topics.put("in", value, key, event.partition)
-            headers = {"topic": "in", "partition": event.partition, "offset": offset, "reason": "not_json"}
+            headers = {
+                "topic": "in",
+                "partition": event.partition,
+                "offset": offset,
+                "reason": "not_json",
+                "timestamp": T0,
+            }
             named = [(f"surecount.{name}", str(text).encode()) for name, text in headers.items()]
             topics.put("rejects", value, key, headers=[("own", b"\xff"), *named])
             continue

@@ -107,6 +107,7 @@ def test_each_job_has_to_be_right(monkeypatch: pytest.MonkeyPatch, topic: str, k
 def test_a_reject_of_the_aggregate_job_is_not_ingests(monkeypatch: pytest.MonkeyPatch) -> None:
     kafkas = Kafkas(monkeypatch)
     stated = {"topic": "shop.clean", "partition": "0", "offset": "0", "reason": "empty", "job": "shop.aggregate"}
+    stated["timestamp"] = "0"
     headers = [(f"surecount.{name}", text.encode()) for name, text in stated.items()]
     kafkas.world.main.put("shop.rejects", b"", headers=headers)
     report = kafkas.audit()

@@ -1,0 +1,154 @@
+"""Books of topics that have lost their beginnings: how far something that is deleted may still play a part.
+
+Kafka deletes by age, by size and on demand, from each partition's beginning. The rest of a deleted record is unknown,
+its event time too. But it was appended before what follows it, and an accepted record is ahead of its append by no
+more than its topic allows (``message.timestamp.after.max.ms``) and ``source.max_ahead`` together. So it is enough to
+know a time at which a partition's deleted records were there:
+
+- for outputs the append time of the first one that is left, as the broker stamps them (``LogAppendTime``);
+- for input the append time of an output in which a record counts that comes after them, or the start of a run that had
+  read past them, by the ledger.
+
+A :class:`Reach` is what follows: windows beyond it are compared exactly, those within on one side.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from surecount.audit.cut import Unread
+from surecount.audit.pacing import Place
+from surecount.audit.report import Difference
+from surecount.audit.times import FOREVER, NEVER
+
+CLOCKS_MS = 60_000
+"""By how much the clocks of brokers, and of who started a run, may differ."""
+
+# A partition's first records that are looked at: any of them tells when it was read.
+_LOOKED_AT = 1_000
+# Behind the last record of a partition, each transaction that was open then has a marker.
+_MARKERS = 16
+
+Offsets = Mapping[Place, int]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """At ``at_ms`` since 1970 the records before ``offsets`` had been read."""
+
+    at_ms: int
+    offsets: Offsets
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of deleted records beside what is left.
+
+    ``ahead_ms`` is how far an event time may be ahead of its record's append; None where nothing limits it.
+    ``moments`` are those that the ledger knows of the job.
+    """
+
+    ahead_ms: int | None = None
+    moments: Sequence[Moment] = ()
+
+    def latest(self, at_ms: int) -> int:
+        """The latest event time of what had been appended at ``at_ms``."""
+        return NEVER if at_ms == NEVER else FOREVER if self.ahead_ms is None else at_ms + self.ahead_ms + CLOCKS_MS
+
+
+NO_EVIDENCE = Evidence()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far deletions reach, in event time, ms since 1970; ``NEVER`` where nothing is deleted.
+
+    Windows that start at or before ``input`` may have had records that are deleted; of those that end at or before
+    ``outputs`` results or corrections may be deleted, and the rejects of records of up to ``rejects``.
+    """
+
+    input: int = NEVER
+    outputs: int = NEVER
+    rejects: int = NEVER
+
+
+def trimmed(ranges: Mapping[Place, tuple[int, int]]) -> frozenset[Place]:
+    """The partitions whose beginning is deleted."""
+    return frozenset(place for place, (begin, _) in ranges.items() if begin > 0)
+
+
+@dataclass
+class FirstCounted:
+    """When the first records that are left in each of some partitions had been read, told by the outputs in which they
+    count. Windows are known by the number of their aggregate and their start."""
+
+    places: Collection[Place]
+    _windows: dict[Place, set[tuple[int, int]]] = field(default_factory=dict)
+    _looked_at: Counter[Place] = field(default_factory=Counter)
+    _appended: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def wants(self, place: Place) -> bool:
+        """Whether further records of a partition say more."""
+        return place in self.places and self._looked_at[place] < _LOOKED_AT
+
+    def read(self, place: Place, records: int, windows: Iterable[tuple[int, int]]) -> None:
+        """Records of a partition, and the windows in which they count."""
+        self._looked_at[place] += records
+        self._windows.setdefault(place, set()).update(windows)
+
+    def written(self, window: tuple[int, int], at_ms: int) -> None:
+        """An output of a window, appended at ``at_ms``; ``FOREVER`` where that is not known."""
+        if self.places:
+            self._appended[window] = max(at_ms, self._appended.get(window, NEVER))
+
+    def times(self, outputs_since: int) -> dict[Place, int]:
+        """For each partition a time by which its deleted records had been read. Outputs before ``outputs_since`` may be
+        deleted."""
+        found = {}
+        for place in self.places:
+            # All outputs of one of these windows were there by then, and one of them has the record.
+            known = [self._appended[window] for window in self._windows.get(place, ()) if window in self._appended]
+            found[place] = max(min(known, default=FOREVER), outputs_since)
+        return found
+
+
+def latest_of_input(begin: Offsets, read: Mapping[Place, int], evidence: Evidence) -> int:
+    """The latest event time that a record may have that is deleted from the beginning of a partition.
+
+    ``begin`` are the first offsets that are left, ``read`` times by which what is before them had been read.
+    """
+    latest = NEVER
+    for place, first in begin.items():
+        known = [moment.at_ms for moment in evidence.moments if moment.offsets.get(place, 0) >= first]
+        at_ms = min([*known, read.get(place, FOREVER)])
+        latest = max(latest, FOREVER if at_ms == FOREVER else evidence.latest(at_ms))
+    return latest
+
+
+def judge_unread(
+    unread: Mapping[Place, Unread],
+    sources: Mapping[Place, tuple[int, int]],
+    records: Mapping[str, int],
+    own: Collection[str],
+) -> tuple[list[Difference], list[str]]:
+    """What was lost, and notes on what may have held no record.
+
+    ``sources`` are the ranges of offsets that were read, ``records`` how many were in them by topic, and ``own`` the
+    topics that jobs write. The last offsets of a partition in which transactions write are their markers, which no one
+    reads: where all of a partition is deleted, they look like records that were not read.
+    """
+    lost, notes = [], []
+    for (topic, partition), gone in sorted(unread.items()):
+        offsets = sum(end - begin for (other, _), (begin, end) in sources.items() if other == topic)
+        in_transactions = topic in own or records.get(topic, 0) < offsets
+        markers = 0 if gone.rest else _MARKERS if in_transactions else int(not offsets)
+        size, where = gone.end - gone.begin, f"{topic}-{partition}@{gone.begin}"
+        span = f"offset {gone.begin}" if size == 1 else f"offsets {gone.begin} to {gone.end - 1}"
+        if size > markers:
+            most = "one record is" if size == 1 else f"up to {size:,} records are"
+            lost.append(Difference("deleted_unread", f"{span}: deleted before the job had read it; {most} lost", where))
+        else:
+            notes.append(f"{where}: {span}: deleted behind what the job had read; they may be markers of transactions")
+    return lost, notes
