@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from surecount import __version__
-from surecount.config import EventTimeField, Kafka, Pathway, Pipeline
+from surecount.config import LARGEST_RECORD, EventTimeField, Kafka, Pathway, Pipeline
 from surecount.kafka.security import for_java
 from udfs import packs
 from udfs.records import RELAYED_HEADER
@@ -266,12 +266,12 @@ def sink(
         "sink.transaction-naming-strategy": "POOLING",
         "sink.transactional-id-prefix": pipeline.transactional_id_prefix(job, kind),
         "properties.transaction.timeout.ms": str(pipeline.sink.transaction_timeout),
-        # A rejected record may be as large as the source topic let it be; the topic has its own limit.
-        "properties.max.request.size": str(256 << 20),
-        "properties.buffer.memory": str(64 << 20),
+        # The producer refuses what is larger than either.
+        "properties.max.request.size": str(LARGEST_RECORD),
+        "properties.buffer.memory": str(LARGEST_RECORD),
         "properties.linger.ms": "20",
         "properties.batch.size": str(256 << 10),
-        "properties.compression.type": "lz4",
+        "properties.compression.type": pipeline.sink.compression,
     }
     columns = [f"k {key_value_type}", f"v {key_value_type}", *(_METADATA[name] for name in metadata)]
     return f"CREATE TEMPORARY TABLE {kind} ({', '.join(columns)}) WITH ({_options(options)})"

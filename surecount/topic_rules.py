@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from surecount.config import Kafka, Pipeline
+from surecount.config import LARGEST_RECORD, Kafka, Pipeline
 from surecount.errors import SurecountError
 
 KAFKA_MAX_MESSAGE_BYTES = 1_048_588
@@ -15,8 +15,11 @@ SOURCE_MAX_MESSAGE_BYTES = 8 << 20
 # What a job adds to a record: headers of origin, reason and detail, and the batch around it.
 HEADROOM_BYTES = 64 << 10
 _KAFKA_RETENTION_MS = 604_800_000
+_KAFKA_SEGMENT_BYTES = 1 << 30
 _FOREVER = "-1"
-_ANY_TIME_AHEAD_MS = str((1 << 63) - 1)
+_ANY_TIME_MS = str((1 << 63) - 1)
+# How far from the broker's clock a record's time may be.
+_TIME_LIMITS = ("message.timestamp.after.max.ms", "message.timestamp.before.max.ms")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class Topic:
     def max_message_bytes(self) -> int:
         """The largest batch, after compression, that the topic takes."""
         return int(self.config.get("max.message.bytes", KAFKA_MAX_MESSAGE_BYTES))
+
+    @property
+    def segment_bytes(self) -> int:
+        """The size of a log's file, which a batch has to fit into."""
+        return int(self.config.get("segment.bytes", _KAFKA_SEGMENT_BYTES))
+
+    @property
+    def min_in_sync(self) -> int:
+        """How many replicas must have a record before it counts as written."""
+        return int(self.config.get("min.insync.replicas", "1"))
 
     @property
     def retention_ms(self) -> int:
@@ -64,15 +77,17 @@ def wanted_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -
     """
     raw = list(raw)
     partitions = max((topic.partitions for topic in raw), default=1)
-    largest = max((topic.max_message_bytes for topic in raw), default=KAFKA_MAX_MESSAGE_BYTES)
-    # A result holds its key twice, and a key may be almost as large as the largest value that counts.
-    result_bytes = max(2 * min(largest, pipeline.source.max_value) + HEADROOM_BYTES, KAFKA_MAX_MESSAGE_BYTES)
-    copy_bytes = largest + HEADROOM_BYTES
+    # A result holds its key twice, and a key may be almost as large as the largest value that counts; one that a user's
+    # function makes may be of any size.
+    twice = 2 * pipeline.source.max_value if pipeline.source.decode is None else LARGEST_RECORD
+    result_bytes = min(twice, LARGEST_RECORD) + HEADROOM_BYTES
+    # Limits are on compressed batches: what a producer compressed well may be many times larger as the job writes it.
+    copy_bytes = LARGEST_RECORD + HEADROOM_BYTES
     # Copies keep their records' times, so they are kept as long as the records themselves.
     retention = [topic.retention_ms for topic in raw] or [_KAFKA_RETENTION_MS]
     copy = {
         "message.timestamp.type": "CreateTime",
-        "message.timestamp.after.max.ms": _ANY_TIME_AHEAD_MS,
+        "message.timestamp.after.max.ms": _ANY_TIME_MS,
         "retention.ms": _FOREVER if -1 in retention else str(max(retention)),
         "max.message.bytes": str(copy_bytes),
     }
@@ -173,13 +188,34 @@ def _setting_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator
             "records with one key, and compaction keeps only the last",
             "cleanup.policy=delete",
         )
-    takes_records = topic.name in (pipeline.topics.rejects, *_copies(pipeline))
-    if takes_records and topic.max_message_bytes < wanted.max_message_bytes:
+    for name, limit in (("max.message.bytes", topic.max_message_bytes), ("segment.bytes", topic.segment_bytes)):
+        if limit < wanted.max_message_bytes:
+            yield (
+                f"topic {topic.name!r} has {name}={limit}: what the job writes needs up to "
+                f"{wanted.max_message_bytes}, and a record that doesn't fit stops the job",
+                f"{name}={wanted.max_message_bytes}",
+            )
+    if topic.min_in_sync > topic.replicas:
+        in_sync = min(topic.replicas, int(wanted.config["min.insync.replicas"]))
         yield (
-            f"topic {topic.name!r} has max.message.bytes={topic.max_message_bytes}: a record of its source "
-            f"needs up to {wanted.max_message_bytes}, and one that doesn't fit stops the job",
-            f"max.message.bytes={wanted.max_message_bytes}",
+            f"topic {topic.name!r} has min.insync.replicas={topic.min_in_sync} and {topic.replicas} replica(s): its "
+            "broker refuses every write",
+            f"min.insync.replicas={in_sync}",
         )
+    if topic.config.get("unclean.leader.election.enable") == "true":
+        yield (
+            f"topic {topic.name!r} has unclean.leader.election.enable=true: a broker that is behind may lead, and "
+            "records that were written are gone",
+            "unclean.leader.election.enable=false",
+        )
+    for name in _TIME_LIMITS if wanted.timestamp_type == "CreateTime" else ():
+        limit = int(topic.config.get(name, _ANY_TIME_MS))
+        if limit < int(_ANY_TIME_MS):
+            yield (
+                f"topic {topic.name!r} has {name}={limit}: records are copied with their own times, and one that the "
+                "broker refuses stops the job",
+                f"{name}={_ANY_TIME_MS}",
+            )
 
 
 def _retention_faults(topic: Topic, wanted: Topic) -> Iterator[tuple[str, str]]:

@@ -341,7 +341,11 @@ def ensure_outputs(pipeline: Pipeline) -> list[str]:
                 raise
     cluster = describe(admin, output_names(pipeline))
     check_outputs(pipeline, cluster, raw)
-    return admin.create([t for t in wanted_outputs(pipeline, cluster, raw) if t.name not in cluster.topics])
+    created = admin.create([t for t in wanted_outputs(pipeline, cluster, raw) if t.name not in cluster.topics])
+    if created:
+        # What is not said of a new topic is the broker's default.
+        check_outputs(pipeline, describe(admin, output_names(pipeline)), raw)
+    return created
 
 
 def ensure_source(pipeline: Pipeline, partitions: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -78,10 +78,15 @@ class Topics(Model):
         return self.results, self.corrections, self.rejects
 
 
+LARGEST_RECORD = 64 << 20
+"""The largest record that a job writes, in bytes before compression, headers included."""
+
+
 class Sink(Model):
     """How the outputs are written."""
 
     transaction_timeout: duration("10 s", "7 d") = 900_000  # type: ignore[valid-type]
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
 
 
 class Performance(Model):

@@ -26,7 +26,8 @@ _BANNER = re.compile(r"Version: ([\w.-]+), Scala: ")
 _CLASSPATH = re.compile(r"Classpath: (\S+)")
 _JVM = re.compile(r" JVM: (.+)")
 _JAVA = re.compile(r" - (\d+)(?:\.\d+)?/")
-_CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs)-[^/:]*\.jar")
+_CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs|zstd-jni)-[^/:]*\.jar")
+_LOGGER = re.compile(r"log4j-core-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10
 _FAILED_COMMITS = "failedCommittables"
@@ -128,17 +129,21 @@ def slots(
 
 
 def versions(flink: Flink, environment: Mapping[str, str]) -> Versions:
-    """What is installed here, at the JobManager and at the TaskManagers."""
-    jars = [path.name for path in Path(environment["FLINK_LIB_DIR"]).glob("*.jar")]
-    dist = next((name for name in jars if name.startswith("flink-dist")), "")
-    client = Installed(_version_of(dist), _connectors(jars))
+    """What is installed at the JobManager and at the TaskManagers, and here, by the ``environment`` of Flink's command
+    line."""
     packages = {name: metadata.version(name) for name in PACKAGES if name != "python"}
     return Versions(
-        client=client,
+        client=_client(Path(environment["FLINK_LIB_DIR"])),
         packages={"python": platform.python_version(), **packages},
         jobmanager=tried(lambda: _jobmanager(flink)),
         taskmanagers=_taskmanagers(flink),
     )
+
+
+def _client(lib: Path) -> Installed:
+    jars = [path.name for path in lib.glob("*.jar")]
+    dist = next((name for name in jars if name.startswith("flink-dist")), "")
+    return _installed(_version_of(dist), jars)
 
 
 def _version_of(dist: str) -> str:
@@ -148,7 +153,7 @@ def _version_of(dist: str) -> str:
 def _jobmanager(flink: Flink) -> Installed:
     environment = flink.get("/jobmanager/environment")
     jvm = environment.get("jvm", {}).get("version", "")
-    return Installed(flink.get("/config")["flink-version"], _connectors(environment["classpath"]), _java_of(jvm))
+    return _installed(flink.get("/config")["flink-version"], environment["classpath"], jvm)
 
 
 def _java_of(jvm: str) -> int | None:
@@ -171,8 +176,12 @@ def _taskmanager(flink: Flink, name: str) -> Installed:
     if not version or not classpath:
         raise SurecountError("its log does not reach back to its start, where it tells")
     jvms = _JVM.findall(log)
-    return Installed(version[-1], _connectors(classpath[-1].split(":")), _java_of(jvms[-1] if jvms else ""))
+    return _installed(version[-1], classpath[-1].split(":"), jvms[-1] if jvms else "")
 
 
-def _connectors(classpath: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({match[0] for entry in classpath if (match := _CONNECTOR.search(entry))}))
+def _installed(version: str, classpath: Iterable[str], jvm: str = "") -> Installed:
+    jars = list(classpath)
+    connectors, loggers = (
+        tuple(sorted({match[0] for entry in jars if (match := kind.search(entry))})) for kind in (_CONNECTOR, _LOGGER)
+    )
+    return Installed(version, connectors, _java_of(jvm), loggers)

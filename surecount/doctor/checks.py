@@ -15,6 +15,14 @@ CHECKS: tuple[Check, ...] = (
         before_start=True,
     ),
     Check(
+        "request_size",
+        "each broker's `socket.request.max.bytes` against the largest record that the jobs write, 64 MiB",
+        "a broker closes the connection on a larger request, and the job restarts with that record again and again",
+        "raise socket.request.max.bytes of every broker to its default, 104857600",
+        kafka_rules.request_size,
+        before_start=True,
+    ),
+    Check(
         "outage",
         "`sink.transaction_timeout` without `checkpoint.timeout` and `checkpoint.interval`",
         "a broker aborts a transaction that is too old, even where a checkpoint counts on it: what it held is lost",
@@ -49,8 +57,9 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "outputs",
-        "timestamp type, clean-up policy, largest message and retention of the topics that the jobs write",
-        "retention by event time deletes old results as they come; compaction and size limits lose or stop records",
+        "timestamps, clean-up policy, sizes, copies and retention of the topics that the jobs write",
+        "retention by event time deletes old results as they come; compaction loses records, and a limit of size, "
+        "time or copies stops the job at the first record that is over it, for ever",
         "alter the topic",
         kafka_rules.outputs,
     ),
@@ -151,6 +160,14 @@ CHECKS: tuple[Check, ...] = (
         before_start=True,
     ),
     Check(
+        "jars",
+        "the jars of the Kafka connector, of packs and of zstd at the JobManager and at each TaskManager",
+        "a job that meets a class which is not there restarts for ever",
+        "put the jars of jars/target/flink into every lib folder, and restart Flink",
+        flink_rules.jars,
+        before_start=True,
+    ),
+    Check(
         "slots",
         "free slots, against what the jobs need that don't run",
         "a job without slots waits for them, and fails after 5 minutes",
@@ -214,7 +231,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "connector_versions",
-        "the jars of the Kafka connector and of packs here, at the JobManager and at each TaskManager",
+        "the jars of the Kafka connector, of packs and of zstd here, at the JobManager and at each TaskManager",
         "the sinks' state and transactions differ between versions, and so may the layout of packs",
         "put the jars of jars/target/flink into every lib folder",
         flink_rules.connector_versions,
@@ -227,6 +244,13 @@ CHECKS: tuple[Check, ...] = (
         "install Java 17 or later there",
         flink_rules.java_versions,
         before_start=True,
+    ),
+    Check(
+        "logging_versions",
+        "the jars of log4j here, at the JobManager and at each TaskManager",
+        "Flink's distribution brings an older one than jars/pom.xml, which is taken where a lib folder has both",
+        "put the log4j jars of jars/target/flink into every lib folder, in place of those that are there",
+        flink_rules.logging_versions,
     ),
     Check(
         "worker_versions",

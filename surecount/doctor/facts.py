@@ -110,12 +110,13 @@ class Slots:
 
 @dataclass(frozen=True)
 class Installed:
-    """Flink somewhere: its version, the connector's jars and ours on its classpath, and the JVM that it runs on, such
-    as 17, where that is told."""
+    """Flink somewhere: its version; of the jars on its classpath the connector's, what that needs and ours; the JVM
+    that it runs on, such as 17, where that is told; and the jars of log4j."""
 
     flink: str
     connectors: tuple[str, ...]
     java: int | None = None
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

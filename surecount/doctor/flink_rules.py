@@ -26,6 +26,9 @@ PACKS_JAR = f"{_OUR_JAR}{packs.LAYOUT}.jar"
 
 JAVA = 17
 """What our jar is compiled for."""
+# What the connector does not bring: Kafka's client in it calls zstd's classes by their own names.
+_NEEDED = ("flink-sql-connector-kafka-", "surecount-packs-", "zstd-jni-")
+_WITHOUT_ZSTD = "the first record that is compressed with zstd would restart the job for ever"
 
 # Packages whose versions change what the Python workers compute, or whether they start at all.
 PACKAGES = ("python", "apache-flink", "pyarrow", "numpy")
@@ -94,7 +97,7 @@ def connector_versions(facts: Facts) -> Iterator[Finding]:
 def java_versions(facts: Facts) -> Iterator[Finding]:
     """The JVMs can load our jar."""
     versions = seen(facts.versions)
-    for name, found in {"the JobManager": versions.jobmanager, **versions.taskmanagers}.items():
+    for name, found in _servers(versions).items():
         if isinstance(found, Unseen):
             yield Finding("unknown", f"Java of {name}: {found.why}")
         elif found.java is None:
@@ -103,15 +106,35 @@ def java_versions(facts: Facts) -> Iterator[Finding]:
             yield Finding("ok" if found.java >= JAVA else "fail", f"{name} runs on Java {found.java}")
 
 
-def _agree(versions: Versions, what: str, of: Callable[[Installed], str]) -> Iterator[Finding]:
+def jars(facts: Facts) -> Iterator[Finding]:
+    """Every process of Flink has the jars without which a job restarts for ever."""
+    for name, found in _servers(seen(facts.versions)).items():
+        if isinstance(found, Unseen):
+            yield Finding("unknown", f"the jars of {name}: {found.why}")
+        elif missing := [jar for jar in _NEEDED if not any(there.startswith(jar) for there in found.connectors)]:
+            why = f": {_WITHOUT_ZSTD}" if "zstd-jni-" in missing else ""
+            yield Finding("fail", f"{name} has no jar {' and no '.join(f'{jar}*' for jar in missing)}{why}")
+        else:
+            yield Finding("ok", f"{name} has {', '.join(found.connectors)}")
+
+
+def _servers(versions: Versions) -> dict[str, Installed | Unseen]:
+    return {"the JobManager": versions.jobmanager, **versions.taskmanagers}
+
+
+def logging_versions(facts: Facts) -> Iterator[Finding]:
+    """They log with the same log4j."""
+    yield from _agree(seen(facts.versions), "log4j", lambda found: ", ".join(found.loggers) or "missing", "warn")
+
+
+def _agree(versions: Versions, what: str, of: Callable[[Installed], str], worst: State = "fail") -> Iterator[Finding]:
     ours = of(versions.client)
-    there = {"the JobManager": versions.jobmanager, **versions.taskmanagers}
     same = []
-    for name, found in there.items():
+    for name, found in _servers(versions).items():
         if isinstance(found, Unseen):
             yield Finding("unknown", f"{what} of {name}: {found.why}")
         elif of(found) != ours:
-            yield Finding("fail", f"{what} of {name} is {of(found)}, and here it is {ours}")
+            yield Finding(worst, f"{what} of {name} is {of(found)}, and here it is {ours}")
         else:
             same.append(name)
     if same:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 
-from surecount.config import Pathway, format_duration
+from surecount.config import LARGEST_RECORD, Pathway, format_duration
 from surecount.doctor.facts import Copies, Facts, KafkaFacts, Unseen, seen
 from surecount.doctor.findings import Finding, Rule
 from surecount.doctor.words import about, listed, places
 from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Place
-from surecount.topic_rules import Cluster, Topic, output_faults, output_names
+from surecount.topic_rules import HEADROOM_BYTES, Cluster, Topic, output_faults, output_names
 
 TRANSACTION_STATE = "__transaction_state"
 CONSUMER_OFFSETS = "__consumer_offsets"
@@ -69,6 +69,22 @@ def transaction_max_timeout(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", f"{wanted}, and the brokers allow {format_duration(min(limits.values()))}")
 
 
+def request_size(facts: Facts) -> Iterator[Finding]:
+    """The brokers take the largest record that a sink writes."""
+    limits = [
+        int(settings["socket.request.max.bytes"])
+        for settings in seen(seen(facts.kafka).settings).values()
+        if "socket.request.max.bytes" in settings
+    ]
+    needed = LARGEST_RECORD + 2 * HEADROOM_BYTES
+    if not limits:
+        yield Finding("unknown", "the brokers do not tell their socket.request.max.bytes")
+    else:
+        allowed = f"the brokers take requests of up to {min(limits)} bytes"
+        enough = min(limits) >= needed
+        yield Finding("ok" if enough else "warn", allowed if enough else f"{allowed}: one may need {needed}")
+
+
 def outage(facts: Facts) -> Iterator[Finding]:
     """What a checkpoint holds must be committed before its transactions are too old."""
     pipeline = facts.pipeline
@@ -94,7 +110,7 @@ def replication(facts: Facts, called: str, kafka: KafkaFacts) -> Iterator[Findin
         yield Finding("ok", f"{called} has {kafka.brokers} broker(s): fewer than three, so one copy is all there is")
         return
     ours = {*output_names(facts.pipeline), *INTERNAL}
-    found = {name: (topic.replicas, _min_in_sync(topic)) for name, topic in kafka.topics.items()}
+    found = {name: (topic.replicas, topic.min_in_sync) for name, topic in kafka.topics.items()}
     found |= {name: copies for name in INTERNAL if name not in found if (copies := _to_be(kafka, name)) is not None}
     right = True
     for name, (replicas, in_sync) in found.items():
@@ -107,10 +123,6 @@ def replication(facts: Facts, called: str, kafka: KafkaFacts) -> Iterator[Findin
         yield Finding("fail" if lossy and name in ours else "warn", f"{has}: {meaning}")
     if right:
         yield Finding("ok", f"{called}: {len(found)} topics are on three brokers, and acknowledged by two")
-
-
-def _min_in_sync(topic: Topic) -> int:
-    return int(topic.config.get("min.insync.replicas", "1"))
 
 
 def _to_be(kafka: KafkaFacts, name: str) -> tuple[int, int] | None:
@@ -144,7 +156,7 @@ def _behind(kafka: KafkaFacts) -> set[Place]:
 def _refuses_writes(kafka: KafkaFacts, place: Place) -> bool:
     copies: Mapping[Place, Copies] = kafka.copies
     topic = kafka.topics.get(place[0])
-    return topic is not None and copies[place].in_sync < _min_in_sync(topic)
+    return topic is not None and copies[place].in_sync < topic.min_in_sync
 
 
 def outputs(facts: Facts) -> Iterator[Finding]:

@@ -146,9 +146,16 @@ def link_jars(layout: Layout) -> None:
 
 
 def jars() -> list[Path]:
-    """All that a Flink process needs on its class path."""
+    """All that a Flink process needs on its class path. Where the wheel has a jar of ours in another version, ours."""
     home = flink_home()
-    return [*home.glob("lib/*.jar"), *home.glob("opt/flink-python-*.jar"), *FLINK_JARS.glob("*.jar")]
+    ours = {artifact(jar.name): jar for jar in FLINK_JARS.glob("*.jar")}
+    wheels = [*home.glob("lib/*.jar"), *home.glob("opt/flink-python-*.jar")]
+    return [*(jar for jar in wheels if artifact(jar.name) not in ours), *ours.values()]
+
+
+def artifact(jar: str) -> str:
+    """The name of a jar without its version: ``log4j-1.2-api`` of ``log4j-1.2-api-2.25.4.jar``."""
+    return re.sub(r"-\d[^-]*(-\d[\d.]*)?\.jar$", "", jar)
 
 
 def client_env(layout: Layout, java: Path) -> dict[str, str]:

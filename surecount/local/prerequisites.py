@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from surecount.errors import SurecountError
-from surecount.local.layout import BROKER_JARS, FLINK_JARS
+from surecount.local.layout import BROKER_JARS, FLINK_JARS, NEEDED_JARS
 
 JAVA_VERSION = 17
 MIN_FREE_BYTES = 1024**3
@@ -63,10 +63,11 @@ def parse_java_version(printed: str) -> int | None:
 
 def check_jars() -> None:
     """Raise unless ``make setup`` has fetched and built the jars."""
-    of_flink = ("flink-sql-connector-kafka-*.jar", "surecount-packs-*.jar")
-    for folder, jar in ((BROKER_JARS, "kafka_*.jar"), *((FLINK_JARS, jar) for jar in of_flink)):
-        if not any(folder.glob(jar)):
-            raise SurecountError(f"{jar} is not in {folder}", "run `make setup`, which fetches and builds the jars")
+    for folder, jar in ((BROKER_JARS, "kafka_"), *((FLINK_JARS, f"{jar}-") for jar in NEEDED_JARS)):
+        if not any(folder.glob(f"{jar}*.jar")):
+            raise SurecountError(
+                f"{jar}*.jar is not in {folder}", "run `make setup`, which fetches and builds the jars"
+            )
 
 
 def check_disk(directory: Path) -> None:

@@ -70,6 +70,12 @@ def launch(
     raise RefusedError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
 
 
+def settings_for(pipeline: Pipeline) -> str:
+    """A pipeline as JSON for the code that a job ships. That may be an earlier run's, which refuses settings that it
+    does not know: so what is as by default is left out."""
+    return json.dumps(pipeline.model_dump(mode="json", exclude_defaults=True))
+
+
 def _command(
     pipeline: Pipeline,
     flink: Flink,
@@ -82,7 +88,7 @@ def _command(
 ) -> list[str]:
     # What was checked is what runs, also where the file changes meanwhile.
     file, code = folder / f"{pipeline.name}.json", folder / "code"
-    file.write_text(json.dumps(pipeline.model_dump(mode="json")), encoding="utf-8")
+    file.write_text(settings_for(pipeline), encoding="utf-8")
     pathway = pipeline.pathway_of(job)
     return [
         str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",

@@ -19,6 +19,8 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from surecount import topics
 from surecount.doctor import health
 from surecount.generate import Options, generate
+from surecount.local.flink import artifact
+from surecount.local.layout import FLINK_JARS
 from surecount.ops.life import Life
 from surecount.ops.transactions import Transaction, transactions
 from surecount.waiting import wait_until
@@ -95,6 +97,11 @@ def test_a_pipeline_that_is_well_a_foreign_transaction_and_settings_that_are_wro
     assert f"till: 1 open on {source}, the oldest is till-1 (open for " in told(rows["open_transactions"])
     assert " of 10 min, producer " in held
     assert "its workers have python" in told(rows["worker_versions"])
+    # Flink's distribution brings an older log4j, and no zstd.
+    shipped = {artifact(jar.name): jar.name for jar in FLINK_JARS.glob("*.jar")}
+    for server in ("the JobManager", "TaskManager taskmanager-1"):
+        assert re.search(rf"{server} has .*{shipped['zstd-jni']}", told(rows["jars"]))
+        assert re.search(rf"log4j is {shipped['log4j-core']} here and at .*{server}", told(rows["logging_versions"]))
     assert all(not seen.problems for seen in health.of_jobs(run.flink) if seen.id == job)
 
     foreign.abort_transaction(30)

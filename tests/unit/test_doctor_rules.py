@@ -62,7 +62,7 @@ RELAYED = pipeline(source={"pathway": [{"name": "east", "topics": ["in"]}, WEST]
 def topic(name: str, replicas: int = 1, **settings: str) -> Topic:
     stamp = "LogAppendTime" if name in SHOP.topics.all else "CreateTime"
     given = {key.replace("_", "."): value for key, value in settings.items()}
-    size = {"max.message.bytes": str(16 << 20)} if name in SHOP.topics.all else {}
+    size = {"max.message.bytes": str(65 << 20)} if name in SHOP.topics.all else {}
     of_kafka_4 = {"message.timestamp.after.max.ms": "3600000"}
     return Topic(name, 2, replicas, {"message.timestamp.type": stamp, **of_kafka_4, **size, **given})
 
@@ -73,14 +73,15 @@ KAFKA = KafkaFacts(
     brokers=1,
     topics={name: topic(name) for name in NAMES},
     copies={(name, number): Copies(True, 1, 1) for name in NAMES for number in (0, 1)},
-    settings={1: {"transaction.max.timeout.ms": "900000"}},
+    settings={1: {"transaction.max.timeout.ms": "900000", "socket.request.max.bytes": "104857600"}},
     offsets={("in", 0): Offsets(0, 100, 100, 50), ("in", 1): Offsets(0, 9, 9)},
     transactions=(),
     features={"metadata.version": 29, "transaction.version": 2},
 )
 RUN = Run(1, "1" * 32, NOW, None, 1, False, config_of(SHOP), "", "", {"surecount": __version__}, "p")
 JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
-HERE = Installed("2.3.0", ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR), 17)
+CONNECTORS = ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR, "zstd-jni-1.5.6-10.jar")
+HERE = Installed("2.3.0", CONNECTORS, 17, ("log4j-core-2.25.4.jar",))
 PACKAGES = {"python": "3.11.7", "apache-flink": "2.3.0", "pyarrow": "16.1.0", "numpy": "2.1.3"}
 WORKERS = frozenset((name, version.replace(".", "_")) for name, version in PACKAGES.items())
 FACTS = Facts(
@@ -130,6 +131,8 @@ OWN = "surecount.shop.aggregate.results-0-1"
 NOT_RUNNING = {"jobs": {"aggregate": None}}
 OLD = Installed("2.2.0", ("flink-sql-connector-kafka-4.0.0-2.0.jar", PACKS_JAR), 11)
 OTHER_PACKS = replace(HERE, connectors=("surecount-packs-1.jar",))
+WITHOUT_ZSTD = replace(HERE, connectors=CONNECTORS[:2])
+OLD_LOG4J = replace(HERE, loggers=("log4j-core-2.25.3.jar", *HERE.loggers))
 
 
 def with_pipeline(**changes: Any) -> dict[str, Any]:
@@ -148,6 +151,10 @@ def test_a_healthy_pipeline_is_found_so_by_every_check() -> None:
 # fmt: off
 SICK: list[tuple[str, str, dict[str, Any], str]] = [
     ("transaction_max_timeout", "fail", with_pipeline(sink={"transaction_timeout": "1 h"}), "broker 1 allows 15 min"),
+    (
+        *("request_size", "warn", kafka(settings={1: {"socket.request.max.bytes": "1048576"}})),
+        "requests of up to 1048576 bytes: one may need 67239936",
+    ),
     ("outage", "fail", with_pipeline(checkpoint={"timeout": "15 min"}), "no outage is survived"),
     ("outage", "warn", with_pipeline(checkpoint={"timeout": "12 min"}), "an outage of 2 min is survived"),
     ("replication", "warn", kafka(THREE, topics=changed(THREE.topics, topic("in", 1))), "in has replication factor 1"),
@@ -219,6 +226,15 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
     ("java_versions", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD})},
      "TaskManager t runs on Java 11"),
     ("broker_versions", "warn", kafka(features={"metadata.version": 21}), "transaction.version 0: before 2 a delayed"),
+    (
+        *("jars", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": WITHOUT_ZSTD})}),
+        "TaskManager t has no jar zstd-jni-*: the first record that is compressed with zstd would restart the job",
+    ),
+    ("jars", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})}, "no jar zstd-jni-*"),
+    (
+        *("logging_versions", "warn", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD_LOG4J})}),
+        "log4j of TaskManager t is log4j-core-2.25.3.jar, log4j-core-2.25.4.jar, and here it is log4j-core-2.25.4.jar",
+    ),
     ("worker_versions", "fail", job(workers=WORKERS - {("numpy", "2_1_3")} | {("numpy", "1_26")}), "numpy 1_26"),
     ("run_versions", "warn", {"runs": {"aggregate": (replace(RUN, versions={"surecount": "0.0.9"}),)}}, "0.0.9"),
     ("run_versions", "warn", job(id="2" * 32), "the ledger does not know job 222"),

@@ -196,3 +196,27 @@ def test_the_client_uses_the_archive_of_classes_where_there_is_one(
     env = flink.client_env(layout, Path("/jdk/bin/java"))
     assert env["FLINK_LIB_DIR"] == str(lib if made else layout.lib)
     assert (f"-XX:SharedArchiveFile={archive}" in env["JVM_ARGS"]) == made
+
+
+@pytest.mark.parametrize(
+    ("jar", "name"),
+    [
+        ("log4j-1.2-api-2.25.3.jar", "log4j-1.2-api"),
+        ("flink-sql-connector-kafka-5.0.0-2.2.jar", "flink-sql-connector-kafka"),
+        ("zstd-jni-1.5.6-10.jar", "zstd-jni"),
+        ("flink-scala_2.12-2.3.0.jar", "flink-scala_2.12"),
+        ("surecount-packs-2.jar", "surecount-packs"),
+    ],
+)
+def test_a_jar_has_a_name_without_its_version(jar: str, name: str) -> None:
+    assert flink.artifact(jar) == name
+
+
+def test_no_jar_is_on_a_class_path_in_two_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel, ours = tmp_path / "lib", tmp_path / "ours"
+    for jar in (wheel / "log4j-core-2.25.3.jar", wheel / "flink-dist-2.3.0.jar", ours / "log4j-core-2.25.4.jar"):
+        jar.parent.mkdir(exist_ok=True)
+        jar.touch()
+    monkeypatch.setattr(flink, "flink_home", lambda: tmp_path)
+    monkeypatch.setattr(flink, "FLINK_JARS", ours)
+    assert sorted(jar.name for jar in flink.jars()) == ["flink-dist-2.3.0.jar", "log4j-core-2.25.4.jar"]

@@ -9,6 +9,7 @@ import pytest
 
 from surecount.errors import SurecountError
 from surecount.local import ports, prerequisites
+from surecount.local.layout import NEEDED_JARS
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,17 @@ def test_no_java_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_missing_jars_point_to_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "BROKER_JARS", tmp_path)
     with pytest.raises(SurecountError, match="make setup"):
+        prerequisites.check_jars()
+
+
+@pytest.mark.parametrize("gone", NEEDED_JARS)
+def test_a_jar_that_flink_needs_is_named(gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for jar in {*NEEDED_JARS} - {gone}:
+        (tmp_path / f"{jar}-1.jar").touch()
+    monkeypatch.setattr(prerequisites, "BROKER_JARS", tmp_path)
+    (tmp_path / "kafka_1.jar").touch()
+    monkeypatch.setattr(prerequisites, "FLINK_JARS", tmp_path)
+    with pytest.raises(SurecountError, match=rf"{gone}-\*\.jar is not in"):
         prerequisites.check_jars()
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from surecount import config
 from surecount.errors import SurecountError
+from surecount.local.layout import PROJECT
+from surecount.ops.launch import settings_for
 from surecount.ops.submit import client_environment
 
 
@@ -21,3 +26,11 @@ def test_without_one_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("FLINK_HOME", raising=False)
     with pytest.raises(SurecountError, match="FLINK_HOME"):
         client_environment()
+
+
+@pytest.mark.parametrize("file", ["shop.toml", "pathways.toml"])
+def test_a_job_is_told_the_whole_pipeline_but_no_setting_that_earlier_code_need_not_know(file: str) -> None:
+    pipeline = config.load(PROJECT / "examples" / file)
+    told = json.loads(settings_for(pipeline))
+    assert config.parse(told, file) == pipeline
+    assert not {"sink", "performance", "state"} & told.keys()

@@ -33,6 +33,11 @@ def topic(name: str, partitions: int = 1, **settings: str) -> Topic:
     return Topic(name, partitions, 1, {name.replace("_", "."): value for name, value in settings.items()})
 
 
+def large(name: str, **settings: str) -> Topic:
+    """A topic that takes every record by its size."""
+    return topic(name, max_message_bytes="67174400", **settings)
+
+
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 1, "1"), (3, 3, "2"), (5, 3, "2")])
 def test_replicas_fit_the_brokers(brokers: int, replicas: int, in_sync: str) -> None:
     shop = pipeline()
@@ -40,14 +45,21 @@ def test_replicas_fit_the_brokers(brokers: int, replicas: int, in_sync: str) -> 
     assert {(t.replicas, t.config["min.insync.replicas"]) for t in wanted} == {(replicas, in_sync)}
 
 
-def test_outputs_follow_the_largest_source() -> None:
+def test_results_of_large_keys_and_of_a_users_function_may_be_as_large_as_any_record() -> None:
+    for source in ({"max_value": "64 MiB"}, {"decode": "udfs.mine:decode"}):
+        wanted = wanted_outputs(pipeline(**source), cluster(), [])
+        assert {t.max_message_bytes for t in wanted} == {(64 << 20) + (64 << 10)}
+
+
+def test_outputs_follow_their_sources() -> None:
     orders = topic("shop.orders", 3, max_message_bytes="8388608")
     wanted = wanted_outputs(pipeline(), cluster(), [orders, topic("shop.returns", 5)])
     assert [t.name for t in wanted] == ["shop.results", "shop.corrections", "shop.rejects"]
     assert {t.partitions for t in wanted} == {5}
     assert {t.timestamp_type for t in wanted} == {"LogAppendTime"}
     assert {t.config["cleanup.policy"] for t in wanted} == {"delete"}
-    assert wanted[2].max_message_bytes == (8 << 20) + (64 << 10)
+    # Whatever the source's limit, which is on compressed batches.
+    assert wanted[2].max_message_bytes == (64 << 20) + (64 << 10)
     # Twice the largest value that counts: a result holds its key twice.
     assert wanted[0].max_message_bytes == wanted[1].max_message_bytes == 2 * (1 << 20) + (64 << 10)
 
@@ -55,7 +67,7 @@ def test_outputs_follow_the_largest_source() -> None:
 def test_outputs_of_sources_that_do_not_exist_yet() -> None:
     wanted = wanted_outputs(pipeline(), cluster(), [])
     assert {t.partitions for t in wanted} == {1}
-    assert wanted[2].max_message_bytes == 1_048_588 + (64 << 10)
+    assert wanted[2].max_message_bytes == (64 << 20) + (64 << 10)
 
 
 def test_sources_keep_event_times_and_old_events() -> None:
@@ -119,7 +131,48 @@ def test_outputs_as_they_are_created_pass() -> None:
         (
             topic("shop.rejects", message_timestamp_type="LogAppendTime", max_message_bytes="1048588"),
             "'shop.rejects' has max.message.bytes=1048588",
-            "--add-config max.message.bytes=1114124",
+            "--add-config max.message.bytes=67174400",
+        ),
+        # A key of 700 kB, which a result holds twice, restarted the job for ever.
+        (
+            topic("shop.results", message_timestamp_type="LogAppendTime", max_message_bytes="1048588"),
+            "'shop.results' has max.message.bytes=1048588: what the job writes needs up to 2162688",
+            "--entity-name shop.results --add-config max.message.bytes=2162688",
+        ),
+        (
+            topic("shop.corrections", message_timestamp_type="LogAppendTime", max_message_bytes="2097152"),
+            "'shop.corrections' has max.message.bytes=2097152",
+            "--entity-name shop.corrections --add-config max.message.bytes=2162688",
+        ),
+        (
+            topic("shop.pathway.west", max_message_bytes="1048588"),
+            "'shop.pathway.west' has max.message.bytes=1048588",
+            "--entity-name shop.pathway.west --add-config max.message.bytes=67174400",
+        ),
+        (
+            large("shop.clean", segment_bytes="14000000"),
+            "'shop.clean' has segment.bytes=14000000",
+            "--add-config segment.bytes=67174400",
+        ),
+        (
+            large("shop.clean", min_insync_replicas="2"),
+            "'shop.clean' has min.insync.replicas=2 and 1 replica(s)",
+            "--add-config min.insync.replicas=1",
+        ),
+        (
+            large("shop.clean", unclean_leader_election_enable="true"),
+            "'shop.clean' has unclean.leader.election.enable=true",
+            "--add-config unclean.leader.election.enable=false",
+        ),
+        (
+            large("shop.clean", message_timestamp_after_max_ms="3600000"),
+            "'shop.clean' has message.timestamp.after.max.ms=3600000: records are copied with their own times",
+            "--add-config message.timestamp.after.max.ms=9223372036854775807",
+        ),
+        (
+            large("shop.clean", message_timestamp_before_max_ms="1"),
+            "'shop.clean' has message.timestamp.before.max.ms=1",
+            "--add-config message.timestamp.before.max.ms=9223372036854775807",
         ),
     ],
 )
@@ -134,7 +187,7 @@ def test_outputs_that_would_lose_records_are_refused(existing: Topic, message: s
 @pytest.mark.parametrize(("kept", "raw_kept"), [("604800000", "-1"), ("999", "1000"), ("0", "1")])
 def test_copies_that_would_go_before_their_records_are_refused(kept: str, raw_kept: str) -> None:
     raw = [topic("shop.orders", retention_ms=raw_kept)]
-    clean = topic("shop.clean", max_message_bytes="2097152", retention_ms=kept)
+    clean = large("shop.clean", retention_ms=kept)
     with pytest.raises(SurecountError) as caught:
         check_outputs(pipeline(**INGEST), cluster(clean), raw)
     assert f"'shop.clean' has retention.ms={kept}, the topic it is copied from {raw_kept}" in caught.value.message
@@ -143,10 +196,10 @@ def test_copies_that_would_go_before_their_records_are_refused(kept: str, raw_ke
 
 @pytest.mark.parametrize(("kept", "raw_kept"), [("-1", "-1"), ("-1", "5"), ("6", "5"), ("5", "5")])
 def test_copies_may_be_kept_longer_than_their_records(kept: str, raw_kept: str) -> None:
-    clean = topic("shop.clean", max_message_bytes="2097152", retention_ms=kept)
+    clean = large("shop.clean", retention_ms=kept)
     check_outputs(pipeline(**INGEST), cluster(clean), [topic("shop.orders", retention_ms=raw_kept)])
     # While the cluster of a raw topic is away, it is not known how long that keeps records.
-    check_outputs(pipeline(**INGEST), cluster(topic("shop.clean", max_message_bytes="2097152", retention_ms="1")), [])
+    check_outputs(pipeline(**INGEST), cluster(large("shop.clean", retention_ms="1")), [])
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -157,7 +210,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 def test_compacted_results_are_fine() -> None:
-    results = topic("shop.results", message_timestamp_type="LogAppendTime", cleanup_policy="compact")
+    results = large("shop.results", message_timestamp_type="LogAppendTime", cleanup_policy="compact")
     check_outputs(pipeline(), cluster(results), [])
 
 
