@@ -20,7 +20,7 @@ from surecount import __version__, config, templates, topics
 from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
-from surecount.commands import backup, doctor, life, rejects
+from surecount.commands import backup, doctor, life, rejects, snapshots
 from surecount.commands.chaos import chaos
 from surecount.commands.send import send
 from surecount.commands.upgrade import upgrade
@@ -255,10 +255,11 @@ def _duration(option: str, text: str) -> int:
 
 app.command()(send)
 for command in (
-    *(life.stop, life.start, life.savepoint, life.rescale, upgrade, life.snapshots),
+    *(life.stop, life.start, life.savepoint, life.rescale, upgrade),
     *(backup.backup, backup.recover, doctor.doctor, chaos),
 ):
     app.command()(command)
+app.add_typer(snapshots.app, name="snapshots", help="What a job can go on from: list it, remove what nothing needs.")
 app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
 
 

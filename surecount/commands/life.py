@@ -1,16 +1,14 @@
-"""The commands ``surecount stop``, ``start``, ``savepoint``, ``rescale`` and ``snapshots``."""
+"""The commands ``surecount stop``, ``start``, ``savepoint`` and ``rescale``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from surecount import config, topics
 from surecount.commands.doctor import print_notes
@@ -20,11 +18,10 @@ from surecount.doctor import refuse_to_start
 from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
 from surecount.ops.flink import Flink
-from surecount.ops.life import Life, Listed
+from surecount.ops.life import Life
 from surecount.ops.namesakes import refuse_namesakes
 from surecount.ops.restore import LATEST, check_accepted
 from surecount.ops.restore_rules import ACCEPTABLE
-from surecount.ops.snapshots import Snapshot
 from surecount.ops.submit import job_name
 
 OnlyJob = Annotated[str | None, typer.Option("--job", help="Only this job of the pipeline; default: all of them.")]
@@ -47,7 +44,7 @@ def stop(
     as_json: AsJson = False,
 ) -> None:
     """Stop a pipeline's jobs, each with a savepoint to go on from."""
-    with _life(pipeline, directory, flink) as (loaded, life):
+    with opened(pipeline, directory, flink) as (loaded, life):
         _print(loaded, life.stop(chosen_jobs(loaded, job)), "savepoint", "stopped with", as_json=as_json)
 
 
@@ -62,7 +59,7 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start those of a pipeline's jobs that don't run, each from its newest snapshot."""
-    with _life(pipeline, directory, flink) as (loaded, life):
+    with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
         prepare(loaded, find_cluster(directory, flink), names, parallelism, accept or ())
         ids = life.start(names, snapshot=snapshot, parallelism=parallelism, accepted=accept or ())
@@ -79,7 +76,7 @@ def savepoint(
     as_json: AsJson = False,
 ) -> None:
     """Take a savepoint of each of a pipeline's jobs, which run on."""
-    with _life(pipeline, directory, flink) as (loaded, life):
+    with opened(pipeline, directory, flink) as (loaded, life):
         _print(loaded, life.savepoint(chosen_jobs(loaded, job)), "savepoint", "savepoint", as_json=as_json)
 
 
@@ -92,29 +89,12 @@ def rescale(
     as_json: AsJson = False,
 ) -> None:
     """Stop a pipeline's jobs with savepoints, and start them from there with another parallelism."""
-    with _life(pipeline, directory, flink) as (loaded, life):
+    with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job)
         ids = life.rescale(names, parallelism)
         if not as_json:
             _say(loaded, names, ids, f"has parallelism {parallelism} already")
         _print(loaded, ids, "job", "runs as", as_json=as_json)
-
-
-def snapshots(
-    pipeline: PipelineFile,
-    directory: Directory = DEFAULT_DIRECTORY,
-    flink: FlinkUrl = None,
-    job: OnlyJob = None,
-    as_json: AsJson = False,
-) -> None:
-    """The savepoints and retained checkpoints of a pipeline's jobs, and which run began from which."""
-    with _life(pipeline, directory, flink) as (loaded, life):
-        found = [life.snapshots(name) for name in chosen_jobs(loaded, job)]
-    if as_json:
-        print_json([_to_dict(loaded, listed) for listed in found])
-        return
-    for listed in found:
-        out.print(_table(loaded, listed))
 
 
 def chosen_jobs(pipeline: Pipeline, job: str | None, snapshot: str | None = None) -> tuple[str, ...]:
@@ -151,7 +131,8 @@ def prepare(
 
 
 @contextmanager
-def _life(file: Path, directory: Path, flink: str | None) -> Iterator[tuple[Pipeline, Life]]:
+def opened(file: Path, directory: Path, flink: str | None) -> Iterator[tuple[Pipeline, Life]]:
+    """A pipeline file and the life of its jobs on a cluster, with a line that says what is being done."""
     loaded = config.load(file)
     client, environment = find_cluster(directory, flink)
     with err.status("asking Flink") as status:
@@ -171,65 +152,3 @@ def _print(pipeline: Pipeline, found: dict[str, str], kind: str, words: str, *, 
         return
     for job, value in found.items():
         out.print(f"{job_name(pipeline, job)} {words} {value}", soft_wrap=True)
-
-
-def _table(pipeline: Pipeline, listed: Listed) -> Table:
-    table = Table(title=job_name(pipeline, listed.job))
-    for column in ("run", "snapshot", "taken", "kind", ""):
-        table.add_column(column, overflow="fold")
-    for run in listed.runs:
-        began = f"from {run.snapshot}" if run.snapshot else "from nothing"
-        accepted = f", accepting {', '.join(run.accepted)}" if run.accepted else ""
-        table.add_row(str(run.number), f"began {began}{accepted}", _time(run.started_ms), "run", "")
-        for snapshot in (s for s in listed.snapshots if s.run == run):
-            newest = "newest" if snapshot == listed.newest else ""
-            table.add_row("", snapshot.path, _time(snapshot.at_ms), _kind(snapshot), newest)
-    return table
-
-
-def _kind(snapshot: Snapshot) -> str:
-    kind = "savepoint" if snapshot.savepoint else "checkpoint"
-    return f"{kind} {snapshot.id}{', drained' if snapshot.drained else ''}"
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _to_dict(pipeline: Pipeline, listed: Listed) -> dict[str, Any]:
-    return {
-        "name": job_name(pipeline, listed.job),
-        "newest": listed.newest.path if listed.newest else None,
-        "runs": [
-            {
-                "number": run.number,
-                "job": run.job_id,
-                "started_ms": run.started_ms,
-                "snapshot": run.snapshot,
-                "parallelism": run.parallelism,
-                "accepted": run.accepted,
-                "generation": run.generation,
-                "stopped_with": run.stopped_with,
-                "config_hash": run.config_hash,
-                "code_hash": run.code_hash,
-                "versions": run.versions,
-            }
-            for run in listed.runs
-        ],
-        "snapshots": [
-            {
-                "path": snapshot.path,
-                "run": snapshot.run.number,
-                "id": snapshot.id,
-                "at_ms": snapshot.at_ms,
-                "savepoint": snapshot.savepoint,
-                "drained": snapshot.drained,
-                "max_parallelism": snapshot.max_parallelism,
-                "offsets": [
-                    {"topic": topic, "partition": partition, "offset": offset}
-                    for (topic, partition), offset in snapshot.offsets.items()
-                ],
-            }
-            for snapshot in listed.snapshots
-        ],
-    }

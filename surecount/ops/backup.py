@@ -11,9 +11,10 @@ A folder holds it:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -91,9 +92,29 @@ def load(folder: Folder) -> Backup:
     try:
         if (version := json.loads(content).get("version")) != VERSION:
             raise SurecountError(f"{folder.uri}/{CONTENTS} is of version {version}, and {VERSION} is known here")
-        return _CONTENT.validate_json(content)
+        found = _CONTENT.validate_json(content)
     except (ValidationError, ValueError, AttributeError) as error:
         raise SurecountError(f"{folder.uri}/{CONTENTS}: not a backup: {error}") from error
+    _check_names(folder, found)
+    return found
+
+
+def _check_names(folder: Folder, backup: Backup) -> None:
+    """Raise SurecountError where a name would lead out of the folder that it is a name in: ours never do."""
+    inside = all(_is_inside(name) for name in backup.files)
+    if not backup.files or not inside or not all(_SAVEPOINT.fullmatch(one.savepoint) for one in backup.jobs.values()):
+        raise SurecountError(
+            f"{folder.uri}/{CONTENTS}: not a backup that surecount made: it names files outside its own folder",
+            "use another backup; nothing was written",
+        )
+
+
+_SAVEPOINT = re.compile(r"savepoint-[0-9a-f]{6}-[0-9a-f]+")
+
+
+def _is_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts and "\\" not in name and "\0" not in name
 
 
 @dataclass(frozen=True)
@@ -199,7 +220,7 @@ class Work:
         ledgers = Folders.of(self.flink).savepoints.folder(LEDGER)
         for job in self.pipeline.jobs:
             name = job_name(self.pipeline, job)
-            ledgers.folder(name).copy(self.target.folder(SAVEPOINTS).folder(LEDGER).folder(name))
+            ledgers.folder(name).copy(self.target.folder(SAVEPOINTS).folder(LEDGER).folder(name), private=True)
 
     def _ends(self, names: Sequence[str]) -> dict[Place, int]:
         return {place: high for place, (_, high) in topics.offsets(self.pipeline.kafka, names).items()}
@@ -266,7 +287,7 @@ class Work:
         )
         self.on_step("copying savepoints")
         for job, path in savepoints.items():
-            Folder(path).copy(self.target.folder(SAVEPOINTS).folder(jobs[job].savepoint))
+            Folder(path).copy(self.target.folder(SAVEPOINTS).folder(jobs[job].savepoint), private=True)
         for name, content in files.items():
             place(self.target, name).write(Path(name).name, content)
         self.target.write(CONTENTS, _CONTENT.dump_json(backup, indent=2) + b"\n")

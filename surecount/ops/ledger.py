@@ -219,6 +219,12 @@ class Ledger:
             raise TakenError(f"{other}: {self._folder.uri}/{name}")
 
 
+def job_ids_of_others(savepoints: Folder, ledger: Ledger) -> set[str]:
+    """The job ids of all runs that other ledgers below a savepoint folder know."""
+    others = (folder for folder in savepoints.folder(LEDGER).folders() if folder != ledger._folder)
+    return {match[3] for folder in others for name in folder.files() if (match := _FILE.fullmatch(name))}
+
+
 def _clients(clients: Kafka | Pathway) -> dict[str, Any]:
     security = clients.security
     return {"properties": clients.properties, "security": None if security is None else security.model_dump()}

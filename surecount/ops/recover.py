@@ -18,16 +18,22 @@ from surecount.ops.recover_plan import Places, Plan, plan
 from surecount.ops.restore import check_accepted
 from surecount.ops.snapshots import Folders
 from surecount.ops.steps import OnStep, Step, unheard
-from surecount.ops.storage import Folder
+from surecount.ops.storage import Folder, uri_of
 from surecount.ops.submit import job_name
 
 
 def bring_files(folder: Folder, backup: Backup, to: Path) -> list[Path]:
     """Write the pipeline file of a backup as ``to``, unless there is one, and the user's code beside it where that is
-    missing; what was written. Raises SurecountError where another file is in the way of the code.
+    missing; what was written. Raises SurecountError where another file is in the way of the code, or where a link leads
+    out of the folder that ``to`` is in.
     """
     pipeline, *code = backup.files
     wanted = {to.parent / name: name for name in code}
+    if outside := [path for path in wanted if not path.resolve().is_relative_to(to.parent.resolve())]:
+        raise SurecountError(
+            f"{outside[0]} leads to {outside[0].resolve()}, outside {to.parent}",
+            "name a pipeline file in another folder",
+        )
     if not to.exists():
         wanted[to] = pipeline
     contents = {path: place(folder, name).read(Path(name).name) for path, name in wanted.items()}
@@ -36,8 +42,7 @@ def bring_files(folder: Folder, backup: Backup, to: Path) -> list[Path]:
             raise SurecountError(f"{path} is not the one of the backup", "name a pipeline file in another folder")
     written = [path for path in contents if not path.exists()]
     for path in written:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(contents[path])
+        Folder(uri_of(str(path.parent.resolve()))).write(path.name, contents[path])
     return written
 
 

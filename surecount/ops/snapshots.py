@@ -82,7 +82,7 @@ class Folders:
         found = {}
         for run in runs:
             checkpoints = self.checkpoints.folder(run.job_id).folders()
-            made = [folder for folder in savepoints if folder.name.startswith(_savepoint_name(run))]
+            made = [folder for folder in savepoints if folder.name.startswith(savepoint_name(run.job_id))]
             made += [folder for folder in checkpoints if _CHECKPOINT.fullmatch(folder.name)]
             found.update({folder.uri: run for folder in made if _is_whole(folder)})
         return found
@@ -92,7 +92,7 @@ def maker(path: str, runs: Iterable[Run]) -> Run:
     """The run that made the snapshot at a path, by the name of its folder. Raises SurecountError."""
     parts = path.rstrip("/").split("/")
     for run in runs:
-        if parts[-1].startswith(_savepoint_name(run)) or parts[-2:-1] == [run.job_id]:
+        if parts[-1].startswith(savepoint_name(run.job_id)) or parts[-2:-1] == [run.job_id]:
             return run
     raise SurecountError(
         f"{path}: the ledger knows no run of this job that made it",
@@ -109,8 +109,9 @@ def lineage(runs: Sequence[Run]) -> list[Run]:
     return found
 
 
-def _savepoint_name(run: Run) -> str:
-    return f"savepoint-{run.job_id[:6]}-"
+def savepoint_name(job_id: str) -> str:
+    """How the names of a job's savepoints begin."""
+    return f"savepoint-{job_id[:6]}-"
 
 
 def read(find_paths: Callable[[], Mapping[str, Run]], environment: Mapping[str, str]) -> list[Snapshot]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Folder:
 
     def _put(self, name: str, content: bytes, *, only_new: bool) -> bool:
         system, path = self._system()
-        draft = f".{name}.{uuid4().hex[:8]}"
+        draft = _draft(name)
         try:
             system.create_dir(path)
             if isinstance(system, fs.LocalFileSystem):
@@ -97,27 +98,54 @@ class Folder:
             raise self._unreachable(error) from error
         return not only_new or self.read(name) == content
 
-    def copy(self, to: Folder) -> None:
-        """Copy the files of this folder, and of those in it, into another one; ``_metadata``, by which a snapshot is
-        whole, comes last."""
+    def copy(self, to: Folder, *, private: bool = False) -> None:
+        """Copy the files of this folder, and of those in it, into another one, each whole or not at all; ``_metadata``,
+        by which a snapshot is whole, comes last. ``private`` ones are on this machine for this user only."""
         for folder in self.folders():
-            folder.copy(to.folder(folder.name))
+            folder.copy(to.folder(folder.name), private=private)
         for name in sorted(self.files(), key=lambda name: name == "_metadata"):
-            self._copy(name, to)
+            self._copy(name, to, private=private)
 
-    def _copy(self, name: str, to: Folder) -> None:
+    def _copy(self, name: str, to: Folder, *, private: bool) -> None:
         system, path = self._system()
         target, there = to._system()
+        draft = f"{there}/{_draft(name)}"
         try:
             target.create_dir(there)
-            fs.copy_files(f"{path}/{name}", f"{there}/{name}", source_filesystem=system, destination_filesystem=target)
+            if private and isinstance(target, fs.LocalFileSystem):
+                os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            fs.copy_files(f"{path}/{name}", draft, source_filesystem=system, destination_filesystem=target)
+            if isinstance(target, fs.LocalFileSystem):
+                _sync(Path(draft))
+            target.move(draft, f"{there}/{name}")
+        except (OSError, ArrowException) as error:
+            with suppress(OSError, ArrowException):
+                target.delete_file(draft)
+            raise self._unreachable(error) from error
+
+    def size(self) -> int:
+        """Bytes of all files in this folder and in those in it."""
+        return sum(entry.size or 0 for entry in self._entries(recursive=True))
+
+    def remove(self) -> None:
+        """Remove this folder with all that is in it. A snapshot is no whole one from the first moment on, so what a
+        kill leaves of it is never taken for one."""
+        system, path = self._system()
+        entries = self._entries(recursive=True)
+        try:
+            for entry in entries:
+                if entry.base_name == "_metadata":
+                    system.delete_file(entry.path)
+            system.delete_dir(path)
+        except FileNotFoundError:  # Flink, or another command, was quicker
+            pass
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
 
-    def _entries(self) -> list[Any]:
+    def _entries(self, *, recursive: bool = False) -> list[Any]:
         system, path = self._system()
         try:
-            return list(system.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+            return list(system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive)))
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
 
@@ -155,12 +183,22 @@ def _put_locally(folder: Path, draft: str, name: str, content: bytes, *, only_ne
         return False
     finally:
         (folder / draft).unlink(missing_ok=True)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    _sync(folder)
     return True
+
+
+def _draft(name: str) -> str:
+    """What a file is called until it is whole; :meth:`Folder.files` passes over it."""
+    return f".{name}.{uuid4().hex[:8]}"
+
+
+def _sync(path: Path) -> None:
+    """Have what is known of a file or folder on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _link(draft: Path, target: Path) -> None:

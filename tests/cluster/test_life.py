@@ -16,7 +16,7 @@ from surecount.errors import SurecountError
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Load, Running
 from tests.lives import JOBS, changed, drain, life_of, read_up_to, results, send
-from tests.typed import told_of, typed_of
+from tests.typed import told_of, typed, typed_of
 
 
 def checkpoints(run: Running, job_id: str) -> int:
@@ -57,6 +57,17 @@ def test_no_count_is_lost_when_a_job_is_stopped_started_and_rescaled(
     stopped = told_of(run, "stop")[0]["savepoint"]
     assert told_of(run, "snapshots")[0]["newest"] == stopped
     assert "does not run" in typed_of(run, "savepoint", expect=1)
+
+    prune = ("snapshots", "prune", run.file.name, "--dir", str(run.stack.directory), "--keep", "1")
+    assert "would be removed" in typed(run.file.parent, *prune, "--dry-run")
+    gone = {row["path"] for row in json.loads(typed(run.file.parent, *prune, "--json"))}
+    assert {saved, second.snapshot} < gone
+    assert any(path.endswith(crashed) for path in gone)
+    assert [snapshot.path for snapshot in life_of(run).snapshots("aggregate").snapshots if snapshot.savepoint] == [
+        stopped
+    ]
+    assert "nothing to remove" in typed(run.file.parent, *prune)
+    assert "runs as" in typed_of(run, "start")
 
 
 def test_what_could_not_go_on_exactly_is_refused(make: Callable[..., Running]) -> None:
