@@ -21,6 +21,7 @@ from surecount import plan as plans
 from surecount.audit import Report
 from surecount.audit import audit as run_audit
 from surecount.commands import backup, doctor, life, rejects, snapshots
+from surecount.commands.acls import acls
 from surecount.commands.chaos import chaos
 from surecount.commands.send import send
 from surecount.commands.upgrade import upgrade
@@ -119,6 +120,8 @@ def up(
         )
     except StackRunsError as running:
         out.print(running.message)
+    if secure:
+        out.print(f"secured: {stack.client_file} is what pipeline files need; `surecount acls PIPELINE --grant`")
     where = f"Kafka {stack.bootstrap_servers}" + (f"   Flink {stack.flink_url}" if flink else "")
     out.print(where)
 
@@ -256,7 +259,7 @@ def _duration(option: str, text: str) -> int:
 app.command()(send)
 for command in (
     *(life.stop, life.start, life.savepoint, life.rescale, upgrade),
-    *(backup.backup, backup.recover, doctor.doctor, chaos),
+    *(backup.backup, backup.recover, doctor.doctor, acls, chaos),
 ):
     app.command()(command)
 app.add_typer(snapshots.app, name="snapshots", help="What a job can go on from: list it, remove what nothing needs.")

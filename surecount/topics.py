@@ -6,8 +6,9 @@ What to create and what to refuse is in :mod:`surecount.topic_rules`. Raises Sur
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import lru_cache, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -23,6 +24,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, New
 
 from surecount.config import Kafka, Pathway, Pipeline
 from surecount.errors import SurecountError
+from surecount.kafka.refusals import lacks_right, not_let_in, unauthorized
+from surecount.kafka.rights import CLUSTER, Right
 from surecount.kafka.security import for_librdkafka
 from surecount.topic_rules import (
     Cluster,
@@ -58,6 +61,10 @@ P = ParamSpec("P")
 
 class NoBrokerError(SurecountError):
     """No broker of a cluster is there to work with."""
+
+
+class MissingError(SurecountError):
+    """There is no such topic."""
 
 
 def _retried(method: Callable[Concatenate[Admin, P], T]) -> Callable[Concatenate[Admin, P], T]:
@@ -124,7 +131,7 @@ class Admin:
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
-        self._reasons: list[str] = []
+        self._reported: list[KafkaError] = []
         self.connect(_FIRST_TIMEOUT_S)
 
     def connect(self, timeout_s: float) -> None:
@@ -135,11 +142,14 @@ class Admin:
     def _on_error(self, error: KafkaError) -> None:
         # That all brokers are down says less than why each of them is.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._reasons.append(error.str())
+            self._reported.append(error)
 
     @_retried
-    def metadata(self) -> Any:
-        """Brokers and topics of the cluster, as soon as it has a controller; before, it counts no brokers."""
+    def metadata(self, names: Iterable[str] = ()) -> Any:
+        """Brokers and topics of the cluster, as soon as it has a controller; before, it counts no brokers.
+
+        To one who may not see a topic Kafka says nothing of it: for those of ``names`` that is an error.
+        """
 
         def ask() -> Any:
             metadata = self._asked(lambda: self._client.list_topics(timeout=self._timeout_s))
@@ -149,25 +159,42 @@ class Admin:
             return None
 
         try:
-            return wait_until(ask, self._timeout_s, "a controller")
+            found = wait_until(ask, self._timeout_s, "a controller")
         except WaitTimeoutError as error:
             raise NoBrokerError(
                 f"Kafka answers at {self._kafka.bootstrap_servers} (kafka.bootstrap_servers), but has no controller",
                 "see the logs of its controllers: most of them must be up, and in reach of the brokers",
             ) from error
+        self._check_visible([name for name in names if name not in found.topics])
+        return found
 
     @_retried
     def ids(self, names: Iterable[str]) -> dict[str, str]:
         """What tells each topic from another one of its name that was there before, or comes after it, by name; of
         those of which the brokers know it."""
-        wanted = TopicCollection(list(names))
-        futures = self._asked(lambda: self._client.describe_topics(wanted, request_timeout=self._timeout_s))
-        found = {name: self._result(future, f"topic {name!r} can't be read") for name, future in futures.items()}
+        found = {name: self._described(name, future) for name, future in self._describe(names).items()}
         ids = {name: description.topic_id for name, description in found.items()}
         # Brokers before 2.8 have none, and say 0.
         return {
             name: str(i) for name, i in ids.items() if i.get_most_significant_bits() or i.get_least_significant_bits()
         }
+
+    def _check_visible(self, missing: list[str]) -> None:
+        """Raise where one of these topics is there, or may be, and only not shown."""
+        for name, future in self._describe(missing).items():
+            with suppress(MissingError):
+                self._described(name, future)
+
+    def _describe(self, names: Iterable[str]) -> dict[str, Future[Any]]:
+        wanted = list(names)
+        if not wanted:
+            return {}
+        return self._asked(
+            lambda: self._client.describe_topics(TopicCollection(wanted), request_timeout=self._timeout_s)
+        )
+
+    def _described(self, name: str, future: Future[T]) -> T:
+        return self._result(future, f"topic {name!r} can't be read", Right("topic", name, ("Describe",)))
 
     @_retried
     def groups(self) -> list[str]:
@@ -196,10 +223,16 @@ class Admin:
         if not resources:
             return {}
         futures = self._asked(lambda: self._client.describe_configs(resources, request_timeout=self._timeout_s))
+
+        def settings(name: str, future: Future[dict[str, Any]]) -> Iterable[Any]:
+            of_topic = kind == ResourceType.TOPIC
+            right = Right("topic" if of_topic else "cluster", name if of_topic else CLUSTER, ("DescribeConfigs",))
+            return self._result(future, f"settings of {called} {name!r} can't be read", right).values()
+
         return {
             resource.name: {
                 entry.name: str(entry.value)
-                for entry in self._result(future, f"settings of {called} {resource.name!r} can't be read").values()
+                for entry in settings(resource.name, future)
                 if entry.value is not None and (not only_own or entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
             }
             for resource, future in futures.items()
@@ -221,7 +254,8 @@ class Admin:
             except KafkaException as error:
                 # Someone else was quicker.
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise self._error(f"topic {name!r} can't be created", error) from error
+                    right = Right("topic", name, ("Create",))
+                    raise self._error(f"topic {name!r} can't be created", error, right) from error
             else:
                 created.append(name)
         names = [t.name for t in topics]
@@ -229,7 +263,7 @@ class Admin:
         return created
 
     def _led(self, names: list[str]) -> bool:
-        topics = self.metadata().topics
+        topics = self.metadata(names).topics
         return all(
             name in topics and topics[name].partitions and all(p.leader >= 0 for p in topics[name].partitions.values())
             for name in names
@@ -258,7 +292,8 @@ class Admin:
                     if isinstance(error, KafkaException) and error.args[0].code() in _LEADER_MOVES:
                         return None
                     where = f"topic {p.topic!r}, partition {p.partition}"
-                    raise self._error(f"offsets of {where}, can't be read", error) from error
+                    right = Right("topic", p.topic, ("Describe",))
+                    raise self._error(f"offsets of {where}, can't be read", error, right) from error
             return found
 
         return wait_until(ask, TIMEOUT_S, "every partition to have a leader") or {}
@@ -269,15 +304,21 @@ class Admin:
         except KafkaException as error:
             raise self._error("Kafka can't be asked", error) from error
 
-    def _result(self, future: Future[T], failure: str) -> T:
+    def _result(self, future: Future[T], failure: str, right: Right | None = None) -> T:
         try:
             return future.result(timeout=2 * self._timeout_s)
         except (KafkaException, TimeoutError) as error:
-            raise self._error(failure, error) from error
+            raise self._error(failure, error, right) from error
 
-    def _error(self, failure: str, error: Exception) -> SurecountError:
+    def _error(self, failure: str, error: Exception, right: Right | None = None) -> SurecountError:
+        """What to raise; ``right`` is what it takes to be allowed what failed."""
         self._client.poll(0)
-        code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._TIMED_OUT
+        cause = error.args[0] if isinstance(error, KafkaException) else None
+        if right is not None and lacks_right(cause):
+            return unauthorized(self._kafka, right, failure)
+        code = KafkaError._TIMED_OUT if cause is None else cause.code()
+        if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return MissingError(f"{failure}, at {self._kafka.bootstrap_servers}: {reason(error)}")
         address = f"{self._kafka.bootstrap_servers} (kafka.bootstrap_servers)"
         if code in (
             KafkaError._TRANSPORT,
@@ -285,18 +326,23 @@ class Admin:
             KafkaError._ALL_BROKERS_DOWN,
             KafkaError._RESOLVE,
         ):
-            why = self._reasons[-1] if self._reasons else reason(error)
+            if refused := not_let_in(self._kafka, self._reported):
+                return refused
+            why = self._reported[-1].str() if self._reported else reason(error)
             return NoBrokerError(
                 f"no Kafka broker answers at {address}: {why}",
-                "start it (`surecount up` starts one here), or mend the address",
+                "start it (`surecount up` starts one here), or mend the address; where its brokers want TLS or a "
+                "login, kafka.security has to say so",
             )
         return SurecountError(f"{failure}, at {address}: {reason(error)}")
 
 
-def describe(admin: Admin, names: Iterable[str], *, only_own: bool = False) -> Cluster:
-    """The cluster, and those topics of ``names`` that exist, with all their settings, or ``only_own`` ones."""
-    metadata = admin.metadata()
-    known = [name for name in names if name in metadata.topics]
+def describe(admin: Admin, names: Iterable[str], *, only_own: bool = False, if_shown: Collection[str] = ()) -> Cluster:
+    """The cluster, and those topics of ``names`` that exist, with all their settings, or ``only_own`` ones; and those
+    ``if_shown``, which need not be visible to this user."""
+    wanted = list(names)
+    metadata = admin.metadata(wanted)
+    known = [name for name in (*wanted, *if_shown) if name in metadata.topics]
     configs = admin.configs(known, only_own=only_own)
     topics = {}
     for name in known:
@@ -320,7 +366,7 @@ def check_sources(pipeline: Pipeline) -> list[str]:
     for pathway in pipeline.pathways:
         kafka = pipeline.kafka_of(pathway)
         try:
-            check_names(kafka, pathway.topics, frozenset(Admin(kafka).metadata().topics))
+            check_names(kafka, pathway.topics, frozenset(Admin(kafka).metadata(pathway.topics).topics))
         except SurecountError as error:
             if not pipeline.is_relayed(pathway):
                 raise
@@ -356,7 +402,7 @@ def ensure_source(pipeline: Pipeline, partitions: int) -> list[str]:
 def ensure_raw(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[str]:
     """Create the raw topics of a pathway that are missing, for generated events; the names of the new ones."""
     admin = Admin(pipeline.kafka_of(pathway))
-    metadata = admin.metadata()
+    metadata = admin.metadata(pathway.topics)
     wanted = wanted_raw(pipeline, pathway.topics, partitions, len(metadata.brokers))
     return admin.create([topic for topic in wanted if topic.name not in metadata.topics])
 
@@ -364,8 +410,8 @@ def ensure_raw(pipeline: Pipeline, pathway: Pathway, partitions: int) -> list[st
 def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
     """(first offset, offset after the last record) by topic and partition; transactions not regarded."""
     admin = Admin(kafka)
-    known = admin.metadata().topics
     names = list(topics)
+    known = admin.metadata(names).topics
     if missing := [name for name in names if name not in known]:
         raise SurecountError(f"no such topic at {kafka.bootstrap_servers}: {', '.join(missing)}")
     partitions = [TopicPartition(name, number) for name in names for number in known[name].partitions]
@@ -386,7 +432,10 @@ def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], met
         wanted = [TopicPartition(*place, offset, metadata) for place, offset in offsets.items()]
         found = consumer.commit(offsets=wanted, asynchronous=False)
     except KafkaException as error:
-        raise SurecountError(f"the offsets of group {group!r} can't be set: {reason(error)}") from error
+        failure = f"the offsets of group {group!r} can't be set"
+        if lacks_right(error.args[0]):
+            raise unauthorized(kafka, Right("group", group, ("Read",)), failure) from error
+        raise SurecountError(f"{failure}: {reason(error)}") from error
     finally:
         consumer.close()
     if refused := next((place.error for place in found or () if place.error is not None), None):
@@ -408,6 +457,9 @@ def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> di
         try:
             return consumer.committed(wanted, timeout=TIMEOUT_S)
         except KafkaException as error:
+            if lacks_right(error.args[0]):
+                right = Right("group", group, ("Describe",))
+                raise unauthorized(kafka, right, f"the offsets of group {group!r} can't be read") from error
             failure[:] = [reason(error)]
             return []
 

@@ -52,7 +52,7 @@ def settings_of(kafka: Kafka, names: Iterable[str]) -> KafkaFacts | Unseen:
 
 
 def _settings(admin: topics.Admin, kafka: Kafka, names: list[str]) -> KafkaFacts:
-    cluster = topics.describe(admin, [*names, *INTERNAL])
+    cluster = topics.describe(admin, names, if_shown=INTERNAL)
     metadata = admin.metadata()
     copies = {
         (name, number): Copies(partition.leader >= 0, len(partition.replicas), len(partition.isrs))

@@ -204,7 +204,7 @@ def in_service(
     if not answers(port, host):
         return False  # spares the client's attempts to connect
     # At level 2 (critical) the client does not print about brokers that are not up yet.
-    admin = AdminClient({"bootstrap.servers": f"{host}:{port}", "log_level": 2, **client})
+    admin = AdminClient({**client, "bootstrap.servers": f"{host}:{port}", "log_level": 2})
     try:
         return number in admin.list_topics(timeout=timeout_s).brokers
     except KafkaException:

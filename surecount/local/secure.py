@@ -13,13 +13,15 @@ import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from surecount.config import Kafka, Security
+from surecount.config.security import Mechanism
 from surecount.errors import SurecountError
 from surecount.local.kafka import Node
 from surecount.local.layout import Layout
 from surecount.local.ports import HOST
 from surecount.local.spec import StackSpec, write_private
 
-MECHANISM = "SCRAM-SHA-512"
+MECHANISM: Mechanism = "SCRAM-SHA-512"
 ADMIN = "admin"
 """May do anything; the stack itself asks as this user whether brokers are in service."""
 USER = "surecount"
@@ -46,8 +48,10 @@ authorityKeyIdentifier = keyid
 """
 
 
-def check_openssl() -> None:
-    """Raise SurecountError where there is no openssl to make certificates with."""
+def check(folder: Path) -> None:
+    """Raise SurecountError where a stack in ``folder`` cannot be secured."""
+    if not str(folder).isascii():
+        raise SurecountError(f"{folder} is not ASCII, and Kafka's clients could not name the files in it", "--dir")
     if shutil.which("openssl") is None:
         raise SurecountError(
             "--secure needs openssl, to make certificates, and it is not installed",
@@ -69,7 +73,7 @@ def prepare(layout: Layout, stack: StackSpec, names: Collection[str]) -> None:
         make_authority(folder)
     for name in names:
         issue(folder, name)
-    client_file(layout).write_text(client_toml(layout, stack), encoding="utf-8")
+    client_file(layout).write_text(client_toml(as_user(layout, stack, USER)), encoding="utf-8")
 
 
 def client_file(layout: Layout) -> Path:
@@ -77,20 +81,24 @@ def client_file(layout: Layout) -> Path:
     return layout.secure / "client.toml"
 
 
-def client_toml(layout: Layout, stack: StackSpec, user: str = USER) -> str:
-    """The part of a pipeline file with which it comes to this stack as a user."""
-    servers = ",".join(f"{HOST}:{port}" for port in stack.kafka_ports)
-    folder = layout.secure
-    return f"""[kafka]
-bootstrap_servers = "{servers}"
+def client_toml(kafka: Kafka) -> str:
+    """The part of a pipeline file with which it comes to a cluster."""
+    security = kafka.model_dump(exclude_none=True)["security"]
+    lines = ["[kafka]", f'bootstrap_servers = "{kafka.bootstrap_servers}"', "", "[kafka.security]"]
+    return "\n".join([*lines, *(f'{name} = "{value}"' for name, value in security.items()), ""])
 
-[kafka.security]
-protocol = "SASL_SSL"
-mechanism = "{MECHANISM}"
-username = "{user}"
-password_file = "{password_file(folder, user)}"
-ca_file = "{ca_file(folder)}"
-"""
+
+def as_user(layout: Layout, stack: StackSpec, user: str) -> Kafka:
+    """The stack's Kafka, as a user comes to it."""
+    security = Security(
+        protocol="SASL_SSL",
+        mechanism=MECHANISM,
+        username=user,
+        password_file=str(password_file(layout.secure, user)),
+        ca_file=str(ca_file(layout.secure)),
+    )
+    servers = ",".join(f"{HOST}:{port}" for port in stack.kafka_ports)
+    return Kafka(bootstrap_servers=servers, security=security if stack.secure else None)
 
 
 def ca_file(folder: Path) -> Path:
@@ -186,14 +194,3 @@ def format_arguments(layout: Layout) -> list[str]:
 def password(folder: Path, user: str) -> str:
     """A user's password."""
     return password_file(folder, user).read_text(encoding="utf-8")
-
-
-def admin_settings(layout: Layout) -> dict[str, str]:
-    """What librdkafka needs to ask as the admin."""
-    return {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": MECHANISM,
-        "sasl.username": ADMIN,
-        "sasl.password": password(layout.secure, ADMIN),
-        "ssl.ca.location": str(ca_file(layout.secure)),
-    }

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from surecount.config import Kafka
 from surecount.errors import SurecountError
 from surecount.local import processes
 from surecount.local.flink import client_env
@@ -23,7 +24,8 @@ from surecount.local.layout import PROJECT, Layout
 from surecount.local.prepare import Wanted, prepare
 from surecount.local.prerequisites import check_disk, check_prerequisites, find_java
 from surecount.local.processes import StackProcess
-from surecount.local.secure import check_openssl
+from surecount.local.secure import ADMIN, USER, as_user, client_file
+from surecount.local.secure import check as check_secure
 from surecount.local.spec import (
     SUPERVISOR,
     StackSpec,
@@ -71,6 +73,21 @@ class Stack:
     def bootstrap_servers(self) -> str:
         """Kafka's address, ``host:port`` of every broker with commas between."""
         return bootstrap_servers(self._stack())
+
+    @property
+    def client_file(self) -> Path:
+        """Where the part of a pipeline file is with which it comes to this stack, when it is secured."""
+        return client_file(self._layout)
+
+    @property
+    def kafka(self) -> Kafka:
+        """Kafka as pipelines come to it: with ``secure`` as a user who may do what ACLs allow."""
+        return as_user(self._layout, self._stack(), USER)
+
+    @property
+    def kafka_as_admin(self) -> Kafka:
+        """Kafka as one comes to it who may do anything."""
+        return as_user(self._layout, self._stack(), ADMIN)
 
     @property
     def flink_url(self) -> str:
@@ -145,7 +162,7 @@ class Stack:
         )
         java = check_prerequisites()
         if secure:
-            check_openssl()
+            check_secure(self.directory)
         self._check_directory()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

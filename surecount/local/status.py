@@ -10,6 +10,7 @@ from typing import Literal
 
 import psutil
 
+from surecount.kafka.security import for_librdkafka
 from surecount.local import flink, kafka, processes, secure, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.ports import HOST
@@ -69,7 +70,7 @@ def flink_url(stack: StackSpec) -> str | None:
 def ready_names(layout: Layout, stack: StackSpec, timeout_s: float = 2.0) -> set[str]:
     """The names of the processes that are in service: brokers, ZooKeeper and JobManagers that answer,
     TaskManagers that are registered."""
-    client = secure.admin_settings(layout) if stack.secure else {}
+    client = for_librdkafka(secure.as_user(layout, stack, secure.ADMIN)) if stack.secure else {}
     names = {
         f"kafka-{number}"
         for number, port in enumerate(stack.kafka_ports, start=1)

@@ -84,7 +84,7 @@ def test_passwords_are_long_differ_and_are_in_no_file_for_clients(layout: Layout
 def test_without_openssl_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SurecountError, match="--secure needs openssl"):
-        secure.check_openssl()
+        secure.check(tmp_path)
 
 
 @pytest.mark.parametrize("now", [True, False])
