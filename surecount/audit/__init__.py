@@ -61,11 +61,12 @@ def audit(
     past = known.get("aggregate", NO_PAST)
     evidence = Evidence(ahead_ms(pipeline, past.epochs), past.moments)
     upstream_epochs = known.get("ingest", NO_PAST).epochs
-    upstream = Upstream(pipeline, upstream_epochs, timeout_s=timeout_s, on_progress=on_progress)
+    upstream = Upstream(pipeline, upstream_epochs, evidence, timeout_s=timeout_s, on_progress=on_progress)
     recount = Recount(pipeline, past.epochs, evidence, timeout_s=timeout_s, on_progress=on_progress)
+    aggregate = judge(aggregate_stage(pipeline), lambda cut: recount.report(cut, bounded=bounded))
     reports = []
     if pipeline.has_ingest:
         reports += [judge_relay(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
-        reports.append(judge(ingest_stage(pipeline), upstream.ingest))
-    reports.append(judge(aggregate_stage(pipeline), lambda cut: recount.report(cut, bounded=bounded)))
-    return joined(reports)
+        # Results tell when what is deleted of the clean topic had been there.
+        reports.append(judge(ingest_stage(pipeline), lambda cut: upstream.ingest(cut, recount.read_by)))
+    return joined([*reports, aggregate])

@@ -15,11 +15,12 @@ Outputs hold key, value, Kafka timestamp and own headers as they came.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from surecount.audit.beginnings import NOTHING, Deleted, StandIns
 from surecount.audit.matching import U64, Columns, Matcher, Oddity, Positions
 from surecount.audit.origins import Places
 from surecount.audit.report import Difference, Differences, Flow, IngestBooks, Kind
@@ -55,9 +56,14 @@ class RawRecords:
         self._codes: dict[str, int] = {}
 
     def add(
-        self, origins: Sequence[int], contents: Iterable[int], ids: Iterable[int], verdicts: Sequence[Verdict]
+        self,
+        origins: Sequence[int],
+        contents: Iterable[int],
+        ids: Iterable[int],
+        verdicts: Sequence[Verdict],
+        timestamps: Sequence[int],
     ) -> None:
-        """Add records; the id of a rejected one does not matter."""
+        """Add records, with Kafka's timestamps; the id of a rejected one does not matter."""
         self.by_pathway += self.places.by_pathway(np.array(origins, np.uint64))
         rejected = [verdict for verdict in verdicts if isinstance(verdict, str)]
         self.by_reason.update(rejected)
@@ -67,7 +73,9 @@ class RawRecords:
             origin=origins,
             content=contents,
             id=ids,
-            time=[0 if isinstance(verdict, str) else verdict[0] for verdict in verdicts],
+            time=[
+                ms if isinstance(verdict, str) else verdict[0] for verdict, ms in zip(verdicts, timestamps, strict=True)
+            ],
             verdict=[self._codes[verdict] if isinstance(verdict, str) else _ACCEPTED for verdict in verdicts],
         )
 
@@ -84,12 +92,22 @@ class IngestJudge:
     """Holds what ingest wrote against all raw records, which it takes over: 10 more bytes for each."""
 
     def __init__(
-        self, raw: RawRecords, differences: Differences, *, horizon_ms: int, has_duplicates_topic: bool
+        self,
+        raw: RawRecords,
+        differences: Differences,
+        *,
+        horizon_ms: int,
+        has_duplicates_topic: bool,
+        deleted: Deleted = NOTHING,
     ) -> None:
         self.beyond_horizon = 0
         """Records that were rejected for that."""
         self.counted_again = 0
         """Clean records of events that stood in clean before, beyond the horizon."""
+        self.stand_ins = StandIns()
+        self._deleted = deleted
+        self._before_cut: Counter[str] = Counter()
+        self._outputs_deleted: Counter[str] = Counter()
         self._raw = raw
         self._differences = differences
         self._places = raw.places
@@ -102,6 +120,23 @@ class IngestJudge:
         self._times: npt.NDArray[np.int64] = columns["time"]
         self._watermarks = np.full(len(self._ids), NO_WATERMARK, np.int64)
         self._replayed = np.zeros(len(self._ids), bool)
+
+    def before_cut(self, origins: Sequence[int]) -> list[bool]:
+        """Which outputs are of raw records that are deleted."""
+        if self._deleted.raw is None:
+            return [False] * len(origins)
+        found, there = np.array(origins, np.uint64), self._records.origins
+        deleted = self._deleted.raw.deleted(found)
+        at = np.minimum(np.searchsorted(there, found), max(0, len(there) - 1))
+        # A partition of copies may still hold what another one has lost.
+        known = there[at] == found if len(there) else np.zeros(len(found), bool)
+        return (deleted & ~known).tolist()  # type: ignore[no-any-return]
+
+    def find_before_cut(self, origins: Sequence[int], *, is_clean: bool) -> None:
+        """Clean records, or else rejects, of raw records that are deleted."""
+        by_pathway = self._places.by_pathway(np.array(origins, np.uint64))
+        self._written[_CLEAN if is_clean else _REJECTS] += by_pathway
+        self._before_cut += by_pathway
 
     def find_clean(
         self, origins: Sequence[int], contents: Sequence[int], watermarks: Sequence[int], replayed: Sequence[bool]
@@ -123,9 +158,10 @@ class IngestJudge:
 
     def close(self, pathways: Iterable[str]) -> IngestBooks:
         """Judge what is missing, and all events; then the differences are complete, and these are the books."""
+        self._stand_in()
         records = self._records
         unfound = np.flatnonzero((records.verdicts != _ACCEPTED) & (records.found == 0))
-        self._differences.add_all(unfound.tolist(), self._missing_reject)
+        self._missing(unfound, self._deleted.rejects, self._missing_reject)
         events = (records.verdicts == _ACCEPTED) & (records.found != _REJECTS)
         # By the lowest bits, which differ in digests and in origins.
         parts = (self._ids % np.uint64(_PARTS)).astype(np.uint8)
@@ -133,8 +169,27 @@ class IngestJudge:
         for part in range(_PARTS):
             duplicates += self._judge_events(np.flatnonzero(events & (parts == part)))
         raw, clean, rejected = self._raw.by_pathway, self._written[_CLEAN], self._written[_REJECTS]
-        names = dict.fromkeys([*pathways, *raw, *clean, *rejected])
-        return IngestBooks({name: Flow(raw[name], clean[name], rejected[name], duplicates[name]) for name in names})
+        before, gone = self._before_cut, self._outputs_deleted
+        names = dict.fromkeys([*pathways, *raw, *clean, *rejected, *before])
+        return IngestBooks({n: Flow(raw[n], clean[n], rejected[n], duplicates[n], before[n], gone[n]) for n in names})
+
+    def _stand_in(self) -> None:
+        """Take clean records for the raw ones that are deleted."""
+        columns, records = self.stand_ins.columns.sorted(), self._records
+        number = len(columns["origin"])
+        records.origins = np.concatenate([records.origins, columns["origin"]])
+        records.verdicts = np.concatenate([records.verdicts, np.full(number, _ACCEPTED, np.uint8)])
+        records.found = np.concatenate([records.found, np.full(number, _CLEAN, np.uint8)])
+        self._ids = np.concatenate([self._ids, columns["id"]])
+        self._times = np.concatenate([self._times, columns["time"]])
+        self._watermarks = np.concatenate([self._watermarks, columns["watermark"]])
+        self._replayed = np.concatenate([self._replayed, columns["replayed"].astype(bool)])
+
+    def _missing(self, positions: Positions, deleted: int, difference: Callable[[int], Difference]) -> None:
+        """Raw records that are in no output, of which those of up to ``deleted`` may be deleted."""
+        gone = self._times[positions] <= deleted
+        self._outputs_deleted += self._places.by_pathway(self._records.origins[positions[gone]])
+        self._differences.add_all(positions[~gone].tolist(), difference)
 
     def _judge_events(self, members: Positions) -> Counter[str]:
         """All records of some events; returns the duplicates by pathway."""
@@ -146,12 +201,16 @@ class IngestJudge:
         ids = self._ids[members]
         is_first = np.ones(len(ids), bool)
         is_first[1:] = ids[1:] != ids[:-1]
-        self._differences.add_all(members[is_first & ~is_clean].tolist(), self._missing_clean)
+        # One that came too late is in rejects.
+        self._missing(
+            members[is_first & ~is_clean], max(self._deleted.clean, self._deleted.rejects), self._missing_clean
+        )
         again = np.flatnonzero(is_clean & ~is_first)
         self._judge_again(members[again - 1], members[again])
         duplicates = members[~is_clean & ~is_first]
         if self._has_duplicates_topic:
             unfound = duplicates[self._records.found[duplicates] != _DUPLICATES]
+            unfound = unfound[self._times[unfound] > self._deleted.latest]
             self._differences.add_all(unfound.tolist(), self._missing_duplicate)
         return self._places.by_pathway(self._records.origins[duplicates])
 

@@ -14,8 +14,8 @@ from surecount.errors import SurecountError
 Origins = npt.NDArray[np.uint64]
 """The number of a pathway's partition in the upper bits, the offset in it in the lower ones."""
 
-_OFFSET_BITS = 44
-_MAX_PLACES = 1 << (64 - _OFFSET_BITS)
+OFFSET_BITS = 44
+_MAX_PLACES = 1 << (64 - OFFSET_BITS)
 _PLACE_HEADERS = (f"{PREFIX}pathway", f"{PREFIX}topic", f"{PREFIX}partition")
 _OFFSET_HEADER = f"{PREFIX}offset"
 
@@ -37,7 +37,7 @@ class Places:
             if number == _MAX_PLACES:
                 raise SurecountError(f"records come from more than {_MAX_PLACES:,} partitions")
             self._names.append(name)
-        return number << _OFFSET_BITS
+        return number << OFFSET_BITS
 
     def relayed(self, pathway: str, headers: Headers) -> int:
         """The origin that a relay's copy states; raises MalformedError."""
@@ -63,24 +63,24 @@ class Places:
 
     def pathway(self, origin: int) -> str:
         """The pathway of an origin."""
-        return self._names[origin >> _OFFSET_BITS][0]
+        return self._names[origin >> OFFSET_BITS][0]
 
     def name(self, origin: int) -> str:
         """``pathway/topic-partition@offset``."""
-        pathway, topic, partition = self._names[origin >> _OFFSET_BITS]
-        return f"{pathway}/{topic}-{partition}@{origin % (1 << _OFFSET_BITS)}"
+        pathway, topic, partition = self._names[origin >> OFFSET_BITS]
+        return f"{pathway}/{topic}-{partition}@{origin % (1 << OFFSET_BITS)}"
 
     def by_pathway(self, origins: Origins) -> Counter[str]:
         """How many of the origins each pathway has."""
         found: Counter[str] = Counter()
-        numbers, counts = np.unique(origins >> np.uint64(_OFFSET_BITS), return_counts=True)
+        numbers, counts = np.unique(origins >> np.uint64(OFFSET_BITS), return_counts=True)
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             found[self._names[number][0]] += count
         return found
 
 
 def _number(text: str, name: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 1 << _OFFSET_BITS
-    if number >= 1 << _OFFSET_BITS:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 1 << OFFSET_BITS
+    if number >= 1 << OFFSET_BITS:
         raise MalformedError(f"its {name} is {text!r}")
     return number

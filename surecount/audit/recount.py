@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ from surecount.audit.contents import digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs, Plans
 from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
-from surecount.audit.pacing import Run
+from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
 from surecount.audit.reading import Progress, Reader, first_appended, rare_garbage_collection
 from surecount.audit.rejects import CHUNK, ChunkId, Reject, is_reject_of, parse_reject
 from surecount.audit.report import NAMED, Report
-from surecount.audit.retention import NO_EVIDENCE, Evidence, Reach, judge_unread, latest_of_input
+from surecount.audit.retention import NO_EVIDENCE, NOT_KNOWN, Evidence, Reach, ReadBy, judge_unread, read_by
 from surecount.audit.times import NEVER
 from surecount.audit.truth import Truth
 
@@ -41,6 +41,8 @@ class Recount:
         on_progress: Progress | None = None,
         open_reader: Callable[[Ranges], Reader] | None = None,
     ) -> None:
+        self.read_by: Mapping[Place, ReadBy] = NOT_KNOWN
+        """Of the last report's sources that have lost their beginning, when that had been read."""
         self._pipeline = pipeline
         self._evidence = evidence
         epochs = epochs or [Epoch(pipeline)]
@@ -66,8 +68,9 @@ class Recount:
         self._read(cut, first)
         seconds = time.monotonic() - began
         begin = {place: cut.sources[place][0] for place in first.first_counted.places}
+        self.read_by = read_by(begin, first.first_counted.times(outputs_since), self._evidence)
         reach = Reach(
-            input=latest_of_input(begin, first.first_counted.times(outputs_since), self._evidence),
+            input=self._evidence.latest(max((read.at_ms for read in self.read_by.values()), default=NEVER)),
             outputs=self._evidence.latest(outputs_since),
         )
         closings = first.close(bounded=bounded, reach=reach)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from surecount.audit.beginnings import Beginnings
 from surecount.audit.matching import Columns, Fault, Matcher
 from surecount.audit.origins import Places
 from surecount.audit.report import Difference, Differences, Kind
@@ -23,9 +24,24 @@ _KINDS: dict[Fault, tuple[Kind, str]] = {
 
 
 class RelayJudge:
-    """Holds a relay topic against the records of its pathway, as ``origin`` and ``content``: 18 bytes for each."""
+    """Holds a relay topic against the records of its pathway, as ``origin`` and ``content``: 18 bytes for each.
 
-    def __init__(self, raw: Columns, places: Places, differences: Differences) -> None:
+    ``raw_deleted`` are the records that may be deleted, and ``copies_deleted`` those whose copies may be.
+    """
+
+    def __init__(
+        self,
+        raw: Columns,
+        places: Places,
+        differences: Differences,
+        raw_deleted: Beginnings,
+        copies_deleted: Beginnings,
+    ) -> None:
+        self.before_cut = 0
+        """Copies of records that are deleted."""
+        self.outputs_deleted = 0
+        """Records whose copies are deleted."""
+        self._raw_deleted, self._copies_deleted = raw_deleted, copies_deleted
         self._differences = differences
         self._places = places
         columns = raw.sorted()
@@ -33,15 +49,21 @@ class RelayJudge:
 
     def find(self, origins: Sequence[int], contents: Sequence[int]) -> None:
         """Records of the relay topic."""
-        alike = np.zeros(len(origins), np.uint8)
-        _, odd = self._records.match(np.array(origins, np.uint64), np.array(contents, np.uint64), alike, _FOUND)
+        found = np.array(origins, np.uint64)
+        deleted = self._raw_deleted.deleted(found)
+        self.before_cut += int(deleted.sum())
+        found, alike = found[~deleted], np.zeros(len(origins) - int(deleted.sum()), np.uint8)
+        _, odd = self._records.match(found, np.array(contents, np.uint64)[~deleted], alike, _FOUND)
         for oddity in odd:
             kind, detail = _KINDS[oddity.fault]
-            self._differences.add(Difference(kind, detail, self._places.name(origins[oddity.at])))
+            self._differences.add(Difference(kind, detail, self._places.name(int(found[oddity.at]))))
 
     def close(self) -> None:
         """Judge what is missing; then the differences are complete."""
-        missing = self._records.origins[self._records.found == 0].tolist()
+        missing = self._records.origins[self._records.found == 0]
+        deleted = self._copies_deleted.deleted(missing)
+        self.outputs_deleted = int(deleted.sum())
         self._differences.add_all(
-            missing, lambda origin: Difference("relay_missing", "is not in the relay topic", self._places.name(origin))
+            missing[~deleted].tolist(),
+            lambda origin: Difference("relay_missing", "is not in the relay topic", self._places.name(origin)),
         )

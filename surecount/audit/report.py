@@ -127,12 +127,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Flow:
-    """The books of what ingest reads, in records."""
+    """The books of what ingest reads, in records. ``before_cut`` are outputs of raw records that are deleted, and
+    ``outputs_deleted`` raw records whose outputs may be deleted."""
 
     raw_in: int = 0
     clean: int = 0
     rejected: int = 0
     duplicates: int = 0
+    before_cut: int = 0
+    outputs_deleted: int = 0
 
     def __add__(self, other: Self) -> Flow:
         return Flow(
@@ -140,18 +143,23 @@ class Flow:
             self.clean + other.clean,
             self.rejected + other.rejected,
             self.duplicates + other.duplicates,
+            self.before_cut + other.before_cut,
+            self.outputs_deleted + other.outputs_deleted,
         )
 
     @property
     def balanced(self) -> bool:
         """Whether all records are somewhere."""
-        return self.raw_in == self.clean + self.rejected + self.duplicates
+        accounted = self.clean + self.rejected + self.duplicates + self.outputs_deleted
+        return self.raw_in + self.before_cut == accounted
 
     def equation(self) -> str:
         """The books in one line."""
+        before = f" + {self.before_cut:,} before the cut" if self.before_cut else ""
+        gone = f" + {self.outputs_deleted:,} with deleted outputs" if self.outputs_deleted else ""
         return (
-            f"{self.raw_in:,} raw in {'=' if self.balanced else '≠'} {self.clean:,} clean"
-            f" + {self.rejected:,} rejected + {self.duplicates:,} duplicates"
+            f"{self.raw_in:,} raw in{before} {'=' if self.balanced else '≠'} {self.clean:,} clean"
+            f" + {self.rejected:,} rejected + {self.duplicates:,} duplicates{gone}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -318,6 +326,8 @@ class Report:
 
 _FLOW = ("raw in", "clean", "rejected", "duplicates")
 _BOOKS = ("records in", "results", "corrections", "rejected", "duplicates", "open", "open windows")
+_DELETED = ("before cut", "outputs deleted")
+"""Shown where there are some."""
 
 
 def _table(columns: Sequence[tuple[str, object]], accounts: Sequence[str]) -> Table:
@@ -325,8 +335,10 @@ def _table(columns: Sequence[tuple[str, object]], accounts: Sequence[str]) -> Ta
     table = Table("")
     for name, _ in columns:
         table.add_column(name, justify="right")
-    for account in accounts:
-        table.add_row(account, *(f"{getattr(books, account.replace(' ', '_')):,}" for _, books in columns))
+    for account in (*accounts, *_DELETED):
+        numbers = [getattr(books, account.replace(" ", "_")) for _, books in columns]
+        if account in accounts or any(numbers):
+            table.add_row(account, *(f"{number:,}" for number in numbers))
     return table
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from surecount.audit.cut import Unread
 from surecount.audit.pacing import Place
@@ -55,10 +56,27 @@ class Evidence:
 
     def latest(self, at_ms: int) -> int:
         """The latest event time of what had been appended at ``at_ms``."""
-        return NEVER if at_ms == NEVER else FOREVER if self.ahead_ms is None else at_ms + self.ahead_ms + CLOCKS_MS
+        if at_ms in (NEVER, FOREVER):
+            return at_ms
+        return FOREVER if self.ahead_ms is None else at_ms + self.ahead_ms + CLOCKS_MS
 
 
 NO_EVIDENCE = Evidence()
+
+
+class ReadBy(NamedTuple):
+    """At ``at_ms`` all before the offset ``begin`` of a partition had been read."""
+
+    begin: int
+    at_ms: int
+
+    def before(self, begin: int) -> int:
+        """When all before ``begin`` had been read; ``FOREVER`` where that is more than is known."""
+        return self.at_ms if begin <= self.begin else FOREVER
+
+
+UNKNOWN = ReadBy(0, FOREVER)
+NOT_KNOWN: Mapping[Place, ReadBy] = {}
 
 
 @dataclass(frozen=True)
@@ -114,17 +132,26 @@ class FirstCounted:
         return found
 
 
-def latest_of_input(begin: Offsets, read: Mapping[Place, int], evidence: Evidence) -> int:
-    """The latest event time that a record may have that is deleted from the beginning of a partition.
+def read_by(begin: Offsets, read: Mapping[Place, int], evidence: Evidence) -> dict[Place, ReadBy]:
+    """When what is deleted of partitions had been read.
 
-    ``begin`` are the first offsets that are left, ``read`` times by which what is before them had been read.
+    ``begin`` are the first offsets that are left, ``read`` the times that outputs tell.
     """
-    latest = NEVER
+    found = {}
     for place, first in begin.items():
         known = [moment.at_ms for moment in evidence.moments if moment.offsets.get(place, 0) >= first]
-        at_ms = min([*known, read.get(place, FOREVER)])
-        latest = max(latest, FOREVER if at_ms == FOREVER else evidence.latest(at_ms))
-    return latest
+        found[place] = ReadBy(first, min([*known, read.get(place, FOREVER)]))
+    return found
+
+
+def deletion_notes(job: str, before_cut: int, outputs_deleted: int) -> list[str]:
+    """What deletions keep from being compared, of a job without books of its own."""
+    notes = []
+    if before_cut:
+        notes.append(f"{job}: {before_cut:,} copies are of records that are deleted")
+    if outputs_deleted:
+        notes.append(f"{job}: the copies of {outputs_deleted:,} records may be deleted")
+    return notes
 
 
 def judge_unread(

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from confluent_kafka import Message
 
-from surecount.audit.contents import PREFIX, Headers, content, digest, header, header_ms, headers_of
+from surecount.audit.beginnings import Beginnings, Deleted
+from surecount.audit.contents import PREFIX, Headers, content, digest, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs
-from surecount.audit.ingest import BEYOND_HORIZON, NO_WATERMARK, IngestJudge, RawRecords
+from surecount.audit.ingest import BEYOND_HORIZON, IngestJudge, RawRecords
 from surecount.audit.matching import Columns
 from surecount.audit.origins import Places
 from surecount.audit.outputs import MalformedError
-from surecount.audit.pacing import Run
-from surecount.audit.reader import Ranges, TopicReader, offset_of, where
-from surecount.audit.reading import Progress, Reader, rare_garbage_collection
-from surecount.audit.rejects import is_reject_of
+from surecount.audit.pacing import Place, Run
+from surecount.audit.reader import Ranges, TopicReader, offset_of
+from surecount.audit.reading import Progress, Reader, first_appended, rare_garbage_collection
 from surecount.audit.relay import RelayJudge
-from surecount.audit.report import Difference, Differences, Report
+from surecount.audit.report import Differences, Report
+from surecount.audit.retention import (
+    NO_EVIDENCE,
+    NOT_KNOWN,
+    UNKNOWN,
+    Evidence,
+    ReadBy,
+    deletion_notes,
+    judge_unread,
+    trimmed,
+)
 from surecount.audit.rules import Row, first_field
+from surecount.audit.times import NEVER
 from surecount.audit.truth import Truth
+from surecount.audit.written import OutputIntake, malformed
 from surecount.config import format_duration
 
 if TYPE_CHECKING:
@@ -46,33 +59,46 @@ class Upstream:
         self,
         pipeline: Pipeline,
         epochs: Sequence[Epoch] = (),
+        evidence: Evidence = NO_EVIDENCE,
         *,
         timeout_s: float,
         on_progress: Progress | None = None,
         open_reader: OpenReader | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._evidence = evidence
         self._epochs = epochs or [Epoch(pipeline)]
         self._timeout_s = timeout_s
         self._on_progress = on_progress
         self._open_reader = open_reader or self._open_topics
 
-    def ingest(self, cut: Cut) -> Report:
-        """Judge ingest."""
+    def ingest(self, cut: Cut, clean_read: Mapping[Place, ReadBy] = NOT_KNOWN) -> Report:
+        """Judge ingest. ``clean_read`` tells of partitions of the clean topic that have lost their beginning when that
+        had been read."""
         began = time.monotonic()
-        pipeline, differences, raw = self._pipeline, Differences(), RawRecords(Places())
+        pipeline, differences, places = self._pipeline, Differences(), Places()
+        raw, beginnings = RawRecords(places), self._beginnings(cut, places)
         progress = self._progress(cut)
-        self._read(pipeline.kafka, cut.sources, _RawIntake(pipeline, self._epochs, raw, differences).take, progress)
+        raw_intake = _RawIntake(pipeline, self._epochs, raw, beginnings, differences)
+        self._read(pipeline.kafka, cut.sources, raw_intake.take, progress)
         horizon_ms: int = pipeline.source.horizon
         has_duplicates_topic = pipeline.topics.duplicates is not None
-        judge = IngestJudge(raw, differences, horizon_ms=horizon_ms, has_duplicates_topic=has_duplicates_topic)
-        take = _OutputIntake(pipeline, judge, raw.places, differences).take
+        judge = IngestJudge(
+            raw,
+            differences,
+            horizon_ms=horizon_ms,
+            has_duplicates_topic=has_duplicates_topic,
+            deleted=self._deleted(cut, clean_read, beginnings),
+        )
+        take = OutputIntake(pipeline, judge, raw_intake, places, differences).take
         # One after the other, clean first: a record that stands in two of them is then too much in the second.
         for topic in dict.fromkeys(topic for topic, _ in cut.outputs):
             ranges = {place: offsets for place, offsets in cut.outputs.items() if place[0] == topic}
             self._read(pipeline.kafka, ranges, take, progress)
         books = judge.close(pathway.name for pathway in pipeline.pathways)
-        notes = list(cut.notes)
+        relayed = [pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
+        unread, notes = judge_unread(cut.unread, cut.sources, raw_intake.records, relayed)
+        notes = [*cut.notes, *notes]
         if judge.counted_again:
             notes.append(
                 f"{judge.counted_again:,} events count once more: they came again beyond the horizon of"
@@ -81,12 +107,40 @@ class Upstream:
         return Report(
             pipeline=pipeline.name,
             books=(),
-            differences=differences.named,
-            difference_count=differences.count,
+            differences=(*unread, *differences.named),
+            difference_count=differences.count + len(unread),
             rejected_by_reason=raw.by_reason + Counter({BEYOND_HORIZON: judge.beyond_horizon}),
             notes=tuple(notes),
             seconds=time.monotonic() - began,
             ingest=books,
+        )
+
+    def _beginnings(self, cut: Cut, places: Places) -> Beginnings:
+        pathways, relayed = self._pipeline.ingested_topics, dict[str, set[int]]()
+        beginnings = Beginnings(places, relayed)
+        for topic, partition in trimmed(cut.sources):
+            pathway = pathways[topic]
+            if self._pipeline.is_relayed(pathway):
+                relayed.setdefault(pathway.name, set()).add(partition)
+            else:
+                begin, _ = cut.sources[topic, partition]
+                beginnings.begins(places.first(pathway.name, topic, partition), begin)
+        return beginnings
+
+    def _deleted(self, cut: Cut, clean_read: Mapping[Place, ReadBy], raw: Beginnings) -> Deleted:
+        """What may be deleted, in event time: an event's copies may come up to the horizon after it."""
+        topics, kafka = self._pipeline.topics, self._pipeline.kafka
+        since = first_appended(cut, lambda ranges: self._open_reader(kafka, ranges))
+        if topics.clean in since:
+            cleans = [place for place in trimmed(cut.outputs) if place[0] == topics.clean]
+            since[topics.clean] = max(clean_read.get(p, UNKNOWN).before(cut.outputs[p][0]) for p in cleans)
+        latest = {topic: self._evidence.latest(at_ms) for topic, at_ms in since.items()}
+        horizon_ms: int = self._pipeline.source.horizon
+        return Deleted(
+            raw=raw,
+            clean=latest[topics.clean] + horizon_ms if topics.clean in latest else NEVER,
+            rejects=latest.get(topics.rejects, NEVER),
+            duplicates=latest.get(topics.duplicates or "", NEVER),
         )
 
     def relay(self, pathway: Pathway, cut: Cut) -> Report:
@@ -95,9 +149,14 @@ class Upstream:
         pipeline, differences, places = self._pipeline, Differences(), Places()
         progress = self._progress(cut)
         raw = Columns(origin="Q", content="Q")
+        read: Counter[str] = Counter()
+        beginnings, copies = Beginnings(places), Beginnings(places, {pathway.name: _partitions(cut.outputs)})
+        for topic, partition in trimmed(cut.sources):
+            beginnings.begins(places.first(pathway.name, topic, partition), cut.sources[topic, partition][0])
 
         def take_raw(run: Run) -> None:
             first = places.first(pathway.name, *run.place)
+            read[run.place[0]] += len(run.messages)
             sent = [message for message in run.messages if _REPLAYED not in headers_of(message)]
             raw.extend(origin=[first + offset_of(message) for message in sent], content=map(_content, sent))
 
@@ -110,22 +169,25 @@ class Upstream:
                 try:
                     origins.append(places.relayed(pathway.name, headers))
                 except MalformedError as error:
-                    differences.add(_malformed(message, error))
+                    differences.add(malformed(message, error))
                 else:
                     contents.append(_content(message))
+            copies.copies(pathway.name, run.place[1], np.array(origins, np.uint64))
             judge.find(origins, contents)
 
         self._read(pipeline.kafka_of(pathway), cut.sources, take_raw, progress)
-        judge = RelayJudge(raw, places, differences)
+        judge = RelayJudge(raw, places, differences, beginnings, copies)
         self._read(pipeline.kafka, cut.outputs, take_copies, progress)
         judge.close()
+        unread, notes = judge_unread(cut.unread, cut.sources, read, own=())
+        notes += deletion_notes(f"relay of pathway {pathway.name}", judge.before_cut, judge.outputs_deleted)
         return Report(
             pipeline=pipeline.name,
             books=(),
-            differences=differences.named,
-            difference_count=differences.count,
+            differences=(*unread, *differences.named),
+            difference_count=differences.count + len(unread),
             rejected_by_reason={},
-            notes=cut.notes,
+            notes=(*cut.notes, *notes),
             seconds=time.monotonic() - began,
         )
 
@@ -159,7 +221,17 @@ class Upstream:
 class _RawIntake:
     """Judges raw records."""
 
-    def __init__(self, pipeline: Pipeline, epochs: Sequence[Epoch], raw: RawRecords, differences: Differences) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        epochs: Sequence[Epoch],
+        raw: RawRecords,
+        beginnings: Beginnings,
+        differences: Differences,
+    ) -> None:
+        self.records: Counter[str] = Counter()
+        """How many records were read, by topic."""
+        self._beginnings = beginnings
         self._raw = raw
         self._differences = differences
         self._epochs = Epochs(epochs)
@@ -175,9 +247,12 @@ class _RawIntake:
 
     def _take(self, run: Run, epoch: int) -> None:
         messages = run.messages
+        self.records[run.place[0]] += len(messages)
         headers = list(map(headers_of, messages))
         if run.place[0] in self._relayed:
-            origins, messages, headers = self._relayed_from(self._pathways[run.place[0]], messages, headers)
+            pathway = self._pathways[run.place[0]]
+            origins, messages, headers = self._relayed_from(pathway, messages, headers)
+            self._beginnings.copies(pathway.name, run.place[1], np.array(origins, np.uint64))
         else:
             first = self._raw.places.first(self._pathways[run.place[0]].name, *run.place)
             origins = [first + offset_of(message) for message in messages]
@@ -189,7 +264,16 @@ class _RawIntake:
             ids = list(map(self._id_by_origin, origins, headers))
         else:
             ids = [0 if isinstance(verdict, str) else event_id(verdict) for verdict in verdicts]
-        self._raw.add(origins, contents, ids, verdicts)
+        self._raw.add(origins, contents, ids, verdicts, timestamps)
+
+    def event_of(self, origin: int, message: Message) -> tuple[int, int]:
+        """The id and the time of the event of a clean record whose raw record is deleted: those that the newest
+        configuration tells which accepts it."""
+        for truth, event_id in zip(reversed(self._truths), reversed(self._event_ids), strict=True):
+            verdict = truth.judge(message.value(), message.timestamp()[1])
+            if not isinstance(verdict, str):
+                return origin if event_id is None else event_id(verdict), verdict[0]
+        return origin, NEVER
 
     def _relayed_from(
         self, pathway: Pathway, messages: list[Message], headers: list[Headers]
@@ -200,7 +284,7 @@ class _RawIntake:
             try:
                 origins[index] = self._raw.places.relayed(pathway.name, given)
             except MalformedError as error:
-                self._differences.add(_malformed(messages[index], error))
+                self._differences.add(malformed(messages[index], error))
         return list(origins.values()), [messages[index] for index in origins], [headers[index] for index in origins]
 
     def _id_by_origin(self, origin: int, headers: Headers) -> int:
@@ -211,42 +295,9 @@ class _RawIntake:
         return origin
 
 
-class _OutputIntake:
-    """Hands the judge what ingest wrote."""
-
-    def __init__(self, pipeline: Pipeline, judge: IngestJudge, places: Places, differences: Differences) -> None:
-        self._job = f"{pipeline.name}.ingest"
-        self._topics = pipeline.topics
-        self._judge = judge
-        self._places = places
-        self._differences = differences
-
-    def take(self, run: Run) -> None:
-        is_rejects = run.place[0] == self._topics.rejects
-        origins, contents, watermarks, replayed, reasons = [], [], [], [], []
-        for message in run.messages:
-            headers = headers_of(message)
-            if is_rejects and not is_reject_of(self._job, headers):
-                continue
-            try:
-                origin = self._places.stated(headers)
-                timestamp_ms = header_ms(headers, "timestamp") if is_rejects else message.timestamp()[1]
-                watermark = header_ms(headers, "watermark") if _WATERMARK in headers else NO_WATERMARK
-                reason = header(headers, "reason") if is_rejects else ""
-            except MalformedError as error:
-                self._differences.add(_malformed(message, error))
-                continue
-            origins.append(origin)
-            contents.append(content(message.key(), message.value(), timestamp_ms, headers))
-            watermarks.append(watermark)
-            replayed.append(_REPLAYED in headers)
-            reasons.append(reason)
-        if is_rejects:
-            self._judge.find_rejects(origins, contents, reasons)
-        elif run.place[0] == self._topics.clean:
-            self._judge.find_clean(origins, contents, watermarks, replayed)
-        else:
-            self._judge.find_duplicates(origins, contents)
+def _partitions(ranges: Ranges) -> list[int]:
+    """The partitions of a topic that have lost their beginning."""
+    return [partition for _, partition in trimmed(ranges)]
 
 
 def _event_id(spec: Spec) -> Callable[[Row], int]:
@@ -258,7 +309,3 @@ def _event_id(spec: Spec) -> Callable[[Row], int]:
 
 def _content(message: Message) -> int:
     return content(message.key(), message.value(), message.timestamp()[1], headers_of(message))
-
-
-def _malformed(message: Message, error: MalformedError) -> Difference:
-    return Difference("malformed", str(error), where(message))

@@ -63,7 +63,13 @@ class Run:
         raw, differences = RawRecords(self.places), Differences()
         for batch in batches(self.raw, order):
             origins, contents = zip(*map(self.key, batch), strict=True)
-            raw.add(origins, contents, [r.id for r in batch], [r.reason or (r.time, "x") for r in batch])
+            raw.add(
+                origins,
+                contents,
+                [r.id for r in batch],
+                [r.reason or (r.time, "x") for r in batch],
+                [r.time for r in batch],
+            )
         judge = IngestJudge(raw, differences, horizon_ms=HORIZON, has_duplicates_topic=self.has_duplicates_topic)
         for batch in batches(self.clean, order):
             judge.find_clean(*map(list, zip(*batch, strict=True)))

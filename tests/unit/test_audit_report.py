@@ -151,6 +151,8 @@ def test_json_with_ingest() -> None:
         "clean": 100_000,
         "rejected": 0,
         "duplicates": 100_000,
+        "before_cut": 0,
+        "outputs_deleted": 0,
         "balanced": True,
     }
 

@@ -78,7 +78,7 @@ def test_from_raw_records_to_results(monkeypatch: pytest.MonkeyPatch) -> None:
     (books,) = report.books
     assert (books.records_in, books.results, books.rejected) == (5, 5, 0)
     assert report.rejected_by_reason == {"not_json": 3}
-    assert kafkas.cuts == ["surecount.shop.relay.eu", "surecount.shop.ingest", "surecount.shop.aggregate"]
+    assert kafkas.cuts == ["surecount.shop.aggregate", "surecount.shop.relay.eu", "surecount.shop.ingest"]
 
 
 def test_a_cluster_that_does_not_answer_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
