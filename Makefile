@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo bench chaos test test-fast lint lock clean
+.PHONY: help setup demo bench chaos interleavings test test-fast lint lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ bench: setup ## measurements on a cluster of their own: make bench ARGS="latency
 
 chaos: setup ## breaks things on purpose for 10 minutes, and judges every record: make chaos ARGS="--seed 7"
 	@$(BIN)/surecount chaos examples/pathways.toml --minutes 10 $(ARGS)
+
+interleavings: setup ## two operators at once, whose commands are killed: make interleavings ARGS="--seed 1 --runs 100"
+	@$(BIN)/python -m tests.interleavings $(ARGS)
 
 test: setup ## the whole suite, some 15 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)

@@ -139,8 +139,8 @@ def _decided(pipeline: Pipeline, topic: str) -> bool:
     return stable == end
 
 
-def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
-    """All committed records of a topic that no one writes to any more, or that did not change for a moment."""
+def read_committed(pipeline: Pipeline, topic: str, decide_s: float = 5) -> list[Message]:
+    """All committed records of a topic that no one writes to any more, or that did not change for ``decide_s``."""
     consumer = Consumer(
         {
             **topics.client_config(pipeline.kafka),
@@ -153,7 +153,7 @@ def read_committed(pipeline: Pipeline, topic: str) -> list[Message]:
     found: list[Message] = []
     try:
         with suppress(WaitTimeoutError):  # a job that goes on always has a transaction open
-            wait_until(lambda: _decided(pipeline, topic), 5, f"the transactions of {topic} to be decided")
+            wait_until(lambda: _decided(pipeline, topic), decide_s, f"the transactions of {topic} to be decided")
         ends = topics.offsets(pipeline.kafka, [topic])
         consumer.assign([TopicPartition(t, p, low) for (t, p), (low, _) in ends.items()])
         at_end: set[int | None] = set()

@@ -1,7 +1,8 @@
 """Run a command of surecount's, and kill it with SIGKILL at a step: ``python -m tests.killed STEP COMMAND …``.
 
-The step is heard from the command's own status line: nothing in the command knows of it. With ``client:SECONDS`` in
-place of a step it is the child of the command that is killed, Flink's command line, so long after it has begun.
+The step is heard from the command's own status line: nothing in the command knows of it. In place of a step,
+``after:SECONDS`` kills the command at that time, and ``client:SECONDS`` its child, Flink's command line, so long after
+that has begun.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.status import Status
 
 from surecount.cli import main
 
-CLIENT = "client:"
+AFTER, CLIENT = "after:", "client:"
 
 
 def kill_at(step: str) -> None:
@@ -32,6 +33,12 @@ def kill_at(step: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Status.update = updated  # type: ignore[method-assign]
+
+
+def kill_after(seconds: float) -> None:
+    """Kill this process, and not its children."""
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_client(after_s: float) -> None:
@@ -47,8 +54,10 @@ def kill_client(after_s: float) -> None:
 
 if __name__ == "__main__":
     wanted, *arguments = sys.argv[1:]
-    if wanted.startswith(CLIENT):
-        threading.Thread(target=kill_client, args=(float(wanted.removeprefix(CLIENT)),), daemon=True).start()
+    killers = {AFTER: kill_after, CLIENT: kill_client}
+    kind, _, seconds = wanted.partition(":")
+    if killer := killers.get(f"{kind}:"):
+        threading.Thread(target=killer, args=(float(seconds),), daemon=True).start()
     else:
         kill_at(wanted)
     sys.argv = ["surecount", *arguments]

@@ -19,11 +19,12 @@ from surecount.ops import backup as backups
 from surecount.ops.history import history
 from surecount.ops.life import Life
 from surecount.ops.recover import Recovery, bring_files
+from surecount.ops.steps import Step
 from surecount.ops.storage import Folder
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Load, Running, read_committed, started
 from tests.lives import read_up_to, send
-from tests.typed import typed_of
+from tests.typed import kill_of, typed_of
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,8 @@ def test_a_pipeline_goes_on_exactly_on_an_empty_stack(
     assert not plan.refusals
     assert not plan.notes
     assert all(plan.moved["aggregate"][mark.place] != mark.offset for mark in kept.jobs["aggregate"].reads)
+    kill_of(there, Step.LEDGER, "recover", folder.uri, there.file.name)
+    assert f"a recovery from {folder.uri} has not brought all files yet" in typed_of(there, "start", expect=1)
     recovery(there).bring(plan)
     recovery(there).bring(recovery(there).prepare()[0])  # one that was interrupted can be made again
     assert topics.committed(there.pipeline.kafka, group, [place])[place] == plan.groups[group][place]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+import pytest
 
 from surecount.ops.steps import Step
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Running
-from tests.lives import life_of, read_up_to, results, send
-from tests.typed import COMMAND, typed_of
-
-WINDOW_MS = 5_000
+from tests.interleavings import WINDOW_MS, check_each_once, interleave
+from tests.lives import life_of, read_up_to, send
+from tests.typed import COMMAND, kill_of, typed_of
 
 
 def arguments(run: Running, command: str, *more: str) -> list[str]:
@@ -33,33 +29,11 @@ def begin(run: Running, command: str, *more: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def kill(run: Running, step: str, command: str, *more: str) -> None:
-    """Kill a command at a step, or its child."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.killed", step, *arguments(run, command, *more)],
-        cwd=run.file.parent, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    expected = 1 if step.startswith("client:") else -signal.SIGKILL
-    assert done.returncode == expected, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-
-
 def at_once(run: Running, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Exit code and output of commands that begin together."""
     running = [begin(run, *command) for command in commands]
     said = [one.communicate(timeout=120)[0] for one in running]
     return [(one.returncode, text) for one, text in zip(running, said, strict=True)]
-
-
-def check_each_once(run: Running, sent: int, at_ms: int) -> None:
-    """Close all windows; each key and window is there once, and all records are counted."""
-    send(run, 1, at_ms + 10 * WINDOW_MS)
-    read_up_to(run, sent + 1)
-    wait_until(lambda: sum(result["count"] for result in results(run)) >= sent, 60, "all results")
-    found = results(run)
-    windows = Counter((result["key"]["customer"], result["start"]) for result in found)
-    assert max(windows.values()) == 1
-    assert sum(result["count"] for result in found) == sent
 
 
 def test_of_two_starts_at_once_one_starts_and_the_other_says_so(make: Callable[..., Running]) -> None:
@@ -113,7 +87,7 @@ def test_a_command_that_is_killed_goes_on_or_says_how_to(make: Callable[..., Run
         if killed.command == UPGRADE:
             text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{5 + number} s"', run.file.read_text())
             run.file.write_text(text)
-        kill(run, killed.step, *killed.command)
+        kill_of(run, killed.step, *killed.command)
         send(run, 10, at_ms, keys=10)
         said = typed_of(run, *killed.command, expect=killed.code)
         print(number, killed.command, said)
@@ -122,3 +96,8 @@ def test_a_command_that_is_killed_goes_on_or_says_how_to(make: Callable[..., Run
     assert [one.parallelism for one in runs] == [1, 1, 2, 2, 2]
     assert life_of(run).running(["aggregate"])["aggregate"].id == runs[-1].job_id
     check_each_once(run, 10 * len(STORY), at_ms)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_window_is_lost_or_twice_when_two_operators_are_killed(make: Callable[..., Running], seed: int) -> None:
+    print(interleave(make(PIPELINE, partitions=1), seed))
