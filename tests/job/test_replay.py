@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from confluent_kafka import Message, Producer
 from typer.testing import CliRunner
@@ -210,14 +211,37 @@ def fill(run: Running, number: int) -> list[bytes]:
     return values
 
 
+def slowed(run: Running) -> Path:
+    """The pipeline's file, with a request for each record, one after the other: so there is time for what is to happen
+    meanwhile."""
+    slow = run.file.with_name("slow.toml")
+    properties = '[kafka.properties]\n"batch.num.messages" = "1"\n"max.in.flight" = "1"\n'
+    slow.write_text(run.file.read_text() + properties)
+    return slow
+
+
+def test_of_two_replays_at_once_one_goes_on_with_the_rest(make: Callable[..., Running]) -> None:
+    run = make(PLAIN)
+    raw = f"{run.pipeline.name}.in"
+    values = fill(run, 9_000)
+    command = [*COMMAND, str(slowed(run))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        wait_until(lambda: written(run, raw) > 500, 60, "some to be replayed", poll_s=0.01)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = first.communicate(timeout=60)[1]
+    assert second.returncode == 0, second.stderr
+    assert first.returncode == 1
+    assert "another replay has taken over" in said
+    assert replay(run.pipeline).replayed == {}
+    replay(run.pipeline, ["tombstone", "empty"])
+    assert Counter(message.value() for message in run.read(raw)) == dict.fromkeys(values, 1)
+
+
 def test_a_replay_that_is_killed_goes_on(make: Callable[..., Running]) -> None:
     run = make(PLAIN)
     raw = f"{run.pipeline.name}.in"
     values = fill(run, 20_000)
-    slow = run.file.with_name("slow.toml")
-    # A request for each record, one after the other: so there is time for a kill.
-    properties = '[kafka.properties]\n"batch.num.messages" = "1"\n"max.in.flight" = "1"\n'
-    slow.write_text(run.file.read_text() + properties)
+    slow = slowed(run)
     for _ in range(2):
         enough = written(run, raw) + 3_000
         with subprocess.Popen([*COMMAND, str(slow)]) as process:
