@@ -18,6 +18,7 @@ from surecount.doctor import refuse_to_start
 from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
 from surecount.ops.flink import Flink
+from surecount.ops.ledger import config_of, hash_of, newest
 from surecount.ops.life import Life
 from surecount.ops.namesakes import refuse_namesakes
 from surecount.ops.restore import LATEST, check_accepted
@@ -63,6 +64,13 @@ def start(
         names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
         prepare(loaded, find_cluster(directory, flink), names, parallelism, accept or ())
         ids = life.start(names, snapshot=snapshot, parallelism=parallelism, accepted=accept or ())
+        for name in ids:
+            if (last := newest(life.ledger(name).runs())) and last.config_hash != hash_of(config_of(loaded)):
+                err.print(
+                    f"note: run {last.number} of {job_name(loaded, name)} was written down by another command, with "
+                    "another pipeline file\n  → `surecount upgrade` brings that of now",
+                    style="yellow",
+                )
         if not as_json:
             _say(loaded, names, ids, "runs already")
         _print(loaded, ids, "job", "runs as", as_json=as_json)

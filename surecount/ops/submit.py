@@ -74,14 +74,23 @@ def submit(
     folders = Folders.of(flink)
     ledger = Ledger(folders.savepoints, pipeline, job)
     runs = ledger.runs()
-    # In this order: what begins after the ledger was read has the number of the run that this one would be.
-    if running := flink.running(name):
-        raise TakenError(f"{name} runs already, as job {running.id}", "two would write everything twice; stop it first")
     last, unfinished = newest(runs), False
+    has_snapshots = last is not None and bool(folders.paths([last]))
+    # Flink last, and once: what begins after this has the number of the run that this one would be, or its job id.
+    jobs = flink.jobs()
+    if running := next((one for one in jobs if one.name == name and one.state in RUNNING_STATES), None):
+        raise TakenError(f"{name} runs already, as job {running.id}", "two would write everything twice; stop it first")
     if last is not None:
-        fate = fate_of(last, has_snapshots=bool(folders.paths([last])), state=flink.remembered(last.job_id))
+        state = next((one.state for one in jobs if one.id == last.job_id), None)
+        fate = fate_of(last, has_snapshots=has_snapshots, state=state)
         check_not_ended(last, name, fate)
         if unfinished := fate is Fate.UNFINISHED:
+            if code is not None:
+                raise SurecountError(
+                    f"run {last.number} of {name} was written down and may be on its way to Flink",
+                    "`surecount start` brings it there",
+                    exit_code=1,
+                )
             wanted = snapshot if snapshot in (None, LATEST) else uri_of(snapshot)
             check_same(last, name, wanted, parallelism, bounded=bounded)
             pipeline, code = last.pipeline(pipeline), ledger.code(last.code_hash)

@@ -128,10 +128,12 @@ class Upgrade:
         )  # fmt: skip
         # From the new version's own checkpoint, if it came to one: what it wrote up to there is committed.
         try:
-            again = before.start([job], parallelism=old.parallelism)[job]
+            again = before.start([job], parallelism=old.parallelism)
         except SurecountError as error:
             return f"{name} does not run, since it cannot go back either: {error.message}"
-        return f"{name} runs again as it did in run {old.number}, as job {again}"
+        if job not in again:
+            return f"another command has started {name} meanwhile"
+        return f"{name} runs again as it did in run {old.number}, as job {again[job]}"
 
     def _downtime(self, running: Job, run: Run) -> Downtime:
         latest = self.flink.checkpoints(running.id)["latest"]["completed"]

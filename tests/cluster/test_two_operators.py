@@ -74,7 +74,7 @@ STORY = [
     Killed(("rescale", "--parallelism", "2"), Step.STOPPED, "`surecount start --parallelism 2` starts what", 1),
     Killed(("start", "--parallelism", "2"), Step.SUBMITTING, "runs as"),
     Killed(UPGRADE, Step.SUBMITTING, "`surecount start` starts it with the pipeline file and the code of now", 1),
-    Killed(("start",), Step.CONFIRMING, "runs already"),
+    Killed(("start", "--parallelism", "2"), Step.CONFIRMING, "runs already"),
     Killed(UPGRADE, Step.WATCHING, "stays as it is"),
 ]
 """What is done to one pipeline, in this order; before each upgrade its file changes."""
