@@ -12,12 +12,13 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Run, TakenError
+from surecount.waiting import WaitTimeoutError, wait_until
 
 _SHOWN_LINES = 12
 
-# Flink's Dispatcher, DuplicateJobSubmissionException: a job of that id runs, or has ended.
-_RUNS = "Job has already been submitted."
-_ENDED = re.compile("globally[- ]terminal|has already been terminated", re.IGNORECASE)
+# Flink's DuplicateJobSubmissionException: a job of that id runs, or has ended, or is just being taken.
+_SUBMITTED = "Job has already been submitted."
+_LISTED_WITHIN_S = 10.0
 
 # The command line had no answer, so the job may be there yet.
 _UNANSWERED = re.compile(r"TimeoutException|ConnectException|ConnectionClosedException|Connection re(fused|set)")
@@ -53,17 +54,16 @@ def launch(
     output = done.stdout + done.stderr
     if done.returncode == 0 and f"JobID {run.job_id}" in output:
         return
-    if _RUNS in output:
-        raise TakenError(f"another command has submitted run {run.number} of {name}, as job {run.job_id}")
-    if _ENDED.search(output):
-        raise RefusedError(f"run {run.number} of {name} has ended in Flink: job {run.job_id}", exit_code=1)
+    if _SUBMITTED in output:
+        raise _submitted(flink, run, name)
     if flink.remembered(run.job_id):
         return  # killed after Flink had answered
     killed = done.returncode < 0 or done.returncode > 128
     if killed or _UNANSWERED.search(output):
-        why = f"ended with {done.returncode}, before it told" if killed else f"does not know:\n{_essence(output)}\n"
+        ended = f"was killed ({done.returncode})" if killed else "had no answer"
         raise UnsettledError(
-            f"whether Flink has taken run {run.number} of {name}, its command line {why}".rstrip(", "),
+            f"Flink's command line {ended}: whether Flink has taken run {run.number} of {name} is not known"
+            + ("" if killed else f"\n{_essence(output)}"),
             "the same command goes on with that run, whether it is there or not",
             exit_code=1,
         )
@@ -74,6 +74,20 @@ def settings_for(pipeline: Pipeline) -> str:
     """A pipeline as JSON for the code that a job ships. That may be an earlier run's, which refuses settings that it
     does not know: so what is as by default is left out."""
     return json.dumps(pipeline.model_dump(mode="json", exclude_defaults=True))
+
+
+def _submitted(flink: Flink, run: Run, name: str) -> SurecountError:
+    try:
+        state = wait_until(lambda: flink.remembered(run.job_id), _LISTED_WITHIN_S, "Flink to list the job")
+    except WaitTimeoutError:  # it lists jobs for an hour after they have ended, and knows ids for longer
+        return RefusedError(
+            f"run {run.number} of {name} has ended in Flink, which lists job {run.job_id} no more",
+            "run the command again: it begins the next run",
+            exit_code=1,
+        )
+    return TakenError(
+        f"another command has submitted run {run.number} of {name}, as job {run.job_id}, which is {state}"
+    )
 
 
 def _command(

@@ -11,7 +11,7 @@ from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink, Job
-from surecount.ops.ledger import Ledger, Run, begun, newest
+from surecount.ops.ledger import Ledger, Run, newest
 from surecount.ops.restore import LATEST
 from surecount.ops.snapshots import Folders, Snapshot, latest, read
 from surecount.ops.steps import OnStep, Step, unheard
@@ -138,7 +138,7 @@ class Life:
         runs = self.ledger(job).runs()
         folders = self._folders()
         snapshots = read(lambda: folders.paths(runs), self._environment)
-        return Listed(job, runs, snapshots, latest(begun(runs), snapshots))
+        return Listed(job, runs, snapshots, latest(folders.begun(runs), snapshots))
 
     def _all_running(self, jobs: Sequence[str], hint: str = "see `surecount jobs`") -> dict[str, Job]:
         running = self.running(jobs)
@@ -181,7 +181,7 @@ class Life:
     def _stopped(self, job: str) -> str | None:
         """The savepoint with which a job that does not run was stopped, also where the command that did so was killed
         before it could write that down; None where it ended otherwise."""
-        last = newest(begun(self.ledger(job).runs()))
+        last = newest(self._folders().begun(self.ledger(job).runs()))
         if last is None or last.stopped_with or last.bounded or self._flink.remembered(last.job_id) != "FINISHED":
             return last.stopped_with if last else None
         found = self.snapshots(job).newest

@@ -9,7 +9,7 @@ from typing import TypeVar
 from surecount import topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from surecount.ops.ledger import Run, begun
+from surecount.ops.ledger import Run
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Folders, Place, Snapshot, as_moved, latest, maker, read
 from surecount.ops.storage import uri_of
@@ -42,7 +42,7 @@ def find(
 
     None where no run has come as far as a checkpoint. Raises SurecountError with all that stands against it.
     """
-    runs = begun(runs)
+    runs = folders.begun(runs)
     path = None if wanted == LATEST else uri_of(wanted)
     if path is None and not runs:
         return None

@@ -76,6 +76,13 @@ class Folders:
                 )
         return cls(*(Folder(uri_of(settings[name])) for name in names))
 
+    def begun(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """The runs up to the last one that Flink took: without those that it refused. One of which there are snapshots
+        was taken all the same, from another command."""
+        while runs and runs[-1].refused and not self.paths(runs[-1:]):
+            runs = runs[:-1]
+        return runs
+
     def paths(self, runs: Iterable[Run]) -> dict[str, Run]:
         """The paths of all whole snapshots of runs, each with the run that made it."""
         savepoints = self.savepoints.folders()

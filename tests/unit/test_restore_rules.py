@@ -18,6 +18,7 @@ from surecount.ops.ledger import Moved, Run, config_of
 from surecount.ops.namesakes import unknown_to_ledger
 from surecount.ops.restore_rules import ACCEPTABLE, check_restore
 from surecount.ops.snapshots import Place, Snapshot, as_moved, latest, maker, standing
+from surecount.ops.storage import Folder
 from surecount.ops.transactions import Transaction
 
 CONTENT: dict[str, Any] = {
@@ -365,3 +366,13 @@ def test_a_first_start_is_refused_where_kafka_knows_the_name() -> None:
     many = found({("in", n): n for n in range(5)})
     assert "group surecount.shop.aggregate has committed offset 0 of in partition 0" in many
     assert "and 2 more" in many
+
+
+def test_a_run_that_flink_refused_one_command_and_took_from_another_counts(tmp_path: Path) -> None:
+    folders = snapshots.Folders(Folder((tmp_path / "s").as_uri()), Folder((tmp_path / "c").as_uri()))
+    runs = [run(1), replace(run(2), refused="no slots"), replace(run(3), refused="no slots")]
+    assert folders.begun(runs) == runs[:1]
+    checkpoint = tmp_path / "c" / runs[1].job_id / "chk-1"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "_metadata").touch()
+    assert folders.begun(runs) == runs[:2]
