@@ -16,8 +16,8 @@ from surecount.waiting import WaitTimeoutError, wait_until
 
 _SHOWN_LINES = 12
 
-# Flink's DuplicateJobSubmissionException: a job of that id runs, or has ended, or is just being taken.
-_SUBMITTED = "Job has already been submitted."
+# Flink's Duplicate(Application|Job)SubmissionException: one of that id runs, has ended, or is just being taken.
+_SUBMITTED = re.compile(r"(Application|Job) has already been submitted\.")
 _LISTED_WITHIN_S = 10.0
 
 # The command line had no answer, so the job may be there yet.
@@ -54,7 +54,7 @@ def launch(
     output = done.stdout + done.stderr
     if done.returncode == 0 and f"JobID {run.job_id}" in output:
         return
-    if _SUBMITTED in output:
+    if _SUBMITTED.search(output):
         raise _submitted(flink, run, name)
     if flink.remembered(run.job_id):
         return  # killed after Flink had answered

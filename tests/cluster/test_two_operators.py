@@ -7,9 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from surecount.ops.code import unpack
+from surecount.ops.launch import launch
+from surecount.ops.ledger import TakenError
 from surecount.ops.steps import Step
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Running
@@ -32,8 +37,18 @@ def begin(run: Running, command: str, *more: str) -> subprocess.Popen[str]:
 def at_once(run: Running, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
     """Exit code and output of commands that begin together."""
     running = [begin(run, *command) for command in commands]
-    said = [one.communicate(timeout=120)[0] for one in running]
+    said = [one.communicate(timeout=300)[0] for one in running]
     return [(one.returncode, text) for one, text in zip(running, said, strict=True)]
+
+
+def submit_again(run: Running, state: str) -> None:
+    """Submit the newest run once more, as a command does that was slow: Flink refuses it, its job being in a state."""
+    ledger = life_of(run).ledger("aggregate")
+    last = ledger.runs()[-1]
+    with TemporaryDirectory() as folder:
+        unpack(ledger.code(last.code_hash), Path(folder) / "code")
+        with pytest.raises(TakenError, match=f"another command has submitted run 1 of .*, which is {state}"):
+            launch(run.pipeline, run.flink, run.stack.flink_env(), "aggregate", last, Path(folder), moved=False)
 
 
 def test_of_two_starts_at_once_one_starts_and_the_other_says_so(make: Callable[..., Running]) -> None:
@@ -45,11 +60,13 @@ def test_of_two_starts_at_once_one_starts_and_the_other_says_so(make: Callable[.
     assert sorted(code for code, _ in first) == [0, 1]
     assert "another command" in next(text for code, text in first if code)
     read_up_to(run, 100)
+    submit_again(run, "RUNNING")
 
     # As it was seen: after the cancelling of what ran twice, a start doubled what had been written since.
     (job,) = run.flink.all_running(f"{run.pipeline.name}.aggregate")
     run.flink.cancel(job.id)
     wait_until(lambda: run.flink.state(job.id) == "CANCELED", 60, "the job to end")
+    submit_again(run, "CANCELED")
     second = at_once(run, ("start",), ("start",))
     assert sorted(code for code, _ in second) == [0, 1], second
     assert [one.number for one in life_of(run).ledger("aggregate").runs()] == [1, 2]
