@@ -38,7 +38,10 @@ def refuse_namesakes(
 def _committed(pipeline: Pipeline, job: str) -> dict[Place, int]:
     kafka, names = pipeline.reads(job)
     try:
-        return topics.committed(kafka, pipeline.group_id(job), topics.offsets(kafka, names))
+        there = topics.Admin(kafka).metadata(names).topics
+        # Before the first start of all, clean records have no topic yet.
+        places = topics.offsets(kafka, [name for name in names if name in there])
+        return topics.committed(kafka, pipeline.group_id(job), places) if places else {}
     except SurecountError:
         if pipeline.pathway_of(job) is None:
             raise
