@@ -49,21 +49,21 @@ def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -
     t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))
 
     inlets = tuple(Inlet("", topic) for topic in pipeline.aggregated_topics)
-    decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), pipeline.aggregated_topics)
-    merged = _windows(t, pipeline)
+    decoded = decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), pipeline.aggregated_topics)
+    merged = _windows(t, pipeline, decoded)
     t.create_temporary_view("merged", t.from_data_stream(merged))
 
     outputs = t.create_statement_set()
-    outputs.add_insert("rejects", t.sql_query(rejects(f"{pipeline.name}.{JOB}", _SAID)))
+    outputs.add_insert("rejects", t.sql_query(rejects(decoded, f"{pipeline.name}.{JOB}", _SAID)))
     outputs.add_insert("results", t.sql_query(_UNPACK.format(kind=RESULT)))
     outputs.add_insert("corrections", t.sql_query(_UNPACK.format(kind=CORRECTION)))
     outputs.attach_as_datastream()
 
 
-def _windows(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+def _windows(t: StreamTableEnvironment, pipeline: Pipeline, decoded: str) -> DataStream:
     """Packs of results and corrections."""
     return (
-        by_bucket(t)
+        by_bucket(t, decoded)
         .process(Windows(pipeline.aggregate_spec()), MERGED)
         .name("windows")
         .uid("windows")

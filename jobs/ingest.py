@@ -8,6 +8,7 @@ Submitted by ``surecount submit``, or by hand:
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable, Sequence
 
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
@@ -20,6 +21,7 @@ from jobs.operators import (
     DUPLICATE,
     TOO_OLD,
     DecodeAndIdentify,
+    DecodeReplayed,
     Deduplicate,
 )
 from jobs.running import reading, run
@@ -30,7 +32,7 @@ from udfs.records import sources
 from udfs.spec import MAX_EVENT_TIME_MS, MIN_KAFKA_MS
 
 JOB = "ingest"
-_UIDS = {"source": "1_kafka", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
+_UIDS = {"source": "1_kafka", "replayed": "replayed", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
 
 _SAID = ("pathway", "topic", "partition", "offset", "reason", "timestamp", "detail")
 
@@ -51,30 +53,38 @@ def main() -> None:
 
 
 def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
-    """Source → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates."""
+    """Sources → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates.
+
+    The replay topic is a source of its own, for which no watermark waits.
+    """
     topics = pipeline.topics
     t.execute_sql(tables.source(pipeline, JOB, pipeline.ingested_topics, **reading(arguments)))
+    t.execute_sql(tables.replayed(pipeline, JOB, **reading(arguments)))
     t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
     copies = {CLEAN: topics.clean} | ({DUPLICATE: topics.duplicates} if topics.duplicates else {})
     for kind, topic in copies.items():
         metadata = ["headers", "kafka_time"]
         t.execute_sql(tables.sink(pipeline, JOB, kind, topic, key_value_type="BYTES", metadata=metadata))
 
-    decode(t, DecodeAndIdentify(pipeline.spec(), pipeline.inlets), sources(pipeline.inlets))
-    t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline)))
+    spec, replay = pipeline.spec(), topics.replay
+    decoded = [
+        decode(t, DecodeAndIdentify(spec, pipeline.inlets), sources(pipeline.inlets)),
+        decode(t, DecodeReplayed(spec, replay), [replay], "replayed"),
+    ]
+    t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline, decoded)))
 
     outputs = t.create_statement_set()
-    outputs.add_insert("rejects", t.sql_query(_rejects(pipeline)))
+    outputs.add_insert("rejects", t.sql_query(_rejects(pipeline, decoded)))
     for kind in copies:
         outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, _KAFKA_TIME)))
     outputs.attach_as_datastream()
 
 
-def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline) -> DataStream:
+def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline, decoded: Sequence[str]) -> DataStream:
     """Packs of records, each with what is to be done with it."""
     deduplicate = Deduplicate(pipeline.source.horizon, list_duplicates=pipeline.topics.duplicates is not None)
     return (
-        by_bucket(t)
+        by_bucket(t, *decoded)
         .process(deduplicate, ADMITTED)
         .name("deduplicate")
         .uid("deduplicate")
@@ -111,7 +121,7 @@ def _unpack(kind: str, added: str, *further: str) -> str:
         WHERE kind = '{kind}'"""
 
 
-def _rejects(pipeline: Pipeline) -> str:
+def _rejects(pipeline: Pipeline, decoded: Iterable[str]) -> str:
     """What could not be decoded, and what is too old to be told from a copy of something older."""
     job = f"{pipeline.name}.{JOB}"
     too_old = tables.reject_headers(
@@ -121,9 +131,7 @@ def _rejects(pipeline: Pipeline) -> str:
         timestamp="CAST(kafka_ms AS STRING)",
         detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
     )
-    return f"""
-        {rejects(job, _SAID)}
-        UNION ALL {_unpack(TOO_OLD, too_old)}"""
+    return " UNION ALL ".join([*(rejects(view, job, _SAID) for view in decoded), _unpack(TOO_OLD, too_old)])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from udfs import combine, records, results
 from udfs.decode import Batch, Columns, Decoder, Rejected
 from udfs.id_log import IdLog
 from udfs.packs import Unpacked, unpack
-from udfs.records import Arrived, Records, arrive
+from udfs.records import Arrived, Records, arrive, arrive_again
 from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
 
@@ -97,7 +97,7 @@ class _Decode(ScalarFunction):
         # PyFlink hands on a constant, which it is where there is one topic, as itself.
         sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
         partitions = partition.to_numpy().astype(np.int64)
-        arrived = arrive(found, sources[found.pack], partitions[found.pack], self._inlets)
+        arrived = self._arrive(found, sources[found.pack], partitions[found.pack])
         columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms, found.size))
         pieces = dict.fromkeys(self._sleeping, b"") | dict(self._pieces(columns, arrived))
         self._sleeping = range(0)
@@ -113,6 +113,10 @@ class _Decode(ScalarFunction):
             # Flink copies a row's every field wherever it looks into one; not where the row is null.
             mask=pa.array(says_nothing),
         )
+
+    def _arrive(self, found: Unpacked, source: records.Int64s, partition: records.Int64s) -> Arrived:
+        """The records with their origins."""
+        return arrive(found, source, partition, self._inlets)
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
         """What is sent on, each bucket once; nothing of no rows."""
@@ -134,6 +138,17 @@ class DecodeAndIdentify(_Decode):
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
         found = records.by_bucket(arrived, columns, self._spec.event_id, self._spec.buckets)
         return ((bucket, of_bucket.encode()) for bucket, of_bucket in found)
+
+
+class DecodeReplayed(DecodeAndIdentify):
+    """The same of the replay topic."""
+
+    def __init__(self, spec: Spec, topic: str) -> None:
+        super().__init__(spec, ())
+        self._topic = topic
+
+    def _arrive(self, found: Unpacked, _source: records.Int64s, partition: records.Int64s) -> Arrived:
+        return arrive_again(found, partition, self._topic)
 
 
 def _rejected(

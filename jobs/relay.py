@@ -15,7 +15,7 @@ from pyflink.table import StreamTableEnvironment
 from jobs import tables
 from jobs.running import reading, run
 from surecount.config import Pipeline
-from udfs.records import RELAYED_HEADER
+from udfs.headers import RELAYED_HEADER
 
 JOB = "relay"
 _UIDS = {"source": "1_kafka", "copy": "3_sink"}

@@ -35,7 +35,7 @@ def run(
 ) -> None:
     """Read the command line, ``build(table_environment, pipeline, arguments)``, and hand the job to Flink.
 
-    ``uids`` are those of ``source`` and of each sink by its table's name. The table layer's own are numbers in the
+    ``uids`` are those of each source and sink by its table's name. The table layer's own are numbers in the
     order of its plan, so that a query with a step more would leave the state of all sinks behind it to nobody.
     ``settings`` are Flink's, where a job needs others than the rest. A bundle, after which the JVM waits for all
     answers, is of ``batches_in_flight`` batches, and lasts ``batch_times`` times ``performance.batch_time``. The JVM
@@ -83,8 +83,8 @@ def _pin(environment: StreamExecutionEnvironment, uids: Mapping[str, str], gener
         waiting.extend(transformation.getInputs())
         kind = transformation.getClass().getSimpleName()
         if kind in ("SourceTransformation", "SinkTransformation"):
-            # The planner names a sink "results[15]".
-            name = "source" if kind == "SourceTransformation" else transformation.getName().partition("[")[0]
+            # The planner names a sink "results[15]", and a source "KafkaSource-CATALOG.DATABASE.source".
+            name = transformation.getName().rpartition(".")[2].partition("[")[0]
             transformation.setUid(f"{uids[name]}_{generation}" if generation else uids[name])
 
 

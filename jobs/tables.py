@@ -6,19 +6,19 @@ both sides, and watermarks per partition inside the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from surecount import __version__
 from surecount.config import LARGEST_RECORD, EventTimeField, Kafka, Pathway, Pipeline
 from surecount.kafka.security import for_java
 from udfs import packs
-from udfs.records import RELAYED_HEADER
+from udfs.headers import RELAYED_HEADER
 from udfs.spec import MAX_EVENT_TIME_MS, MIN_KAFKA_MS
 
 WATERMARK_HEADER = "surecount.watermark"
 """On clean records: the ingest job's watermark, in ms since 1970."""
 
-_INTERCEPTOR = "surecount.PackingInterceptor"
+_PACKING, _ASIDE = "surecount.PackingInterceptor", "surecount.AsideInterceptor"
 """From the jar that jars/pom.xml builds."""
 
 
@@ -54,27 +54,49 @@ def source(pipeline: Pipeline, job: str, topics: Iterable[str], *, bounded: bool
         event_time, behind = _ingest_watermark(), 0
         # Clean records say where the watermark was when they were written, which is furthest in the last one.
         sample = "last"
-    columns = [
-        *_SOURCE_COLUMNS,
-        f"event_time AS {event_time}",
-        f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind)}",
-    ]
-    options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded, from_group=from_group)
-    options |= {
-        "properties.interceptor.classes": _INTERCEPTOR,
-        "properties.surecount.pack.layout": packs.LAYOUT,
-        "properties.surecount.pack.records": str(packs.RECORDS),
+    options = _packed(pipeline, job, topics, bounded=bounded, from_group=from_group) | {
         "properties.surecount.pack.sample": sample,
     }
+    if others := [topic for topic in topics if topic not in pipeline.copies]:
+        options["properties.surecount.pack.foreign"] = ";".join(others)
     if job == "aggregate" and pipeline.source.decode is None:
         # Ingest needs whole values: it writes them.
         options["properties.surecount.pack.fields"] = '"'.join(_members(pipeline))
-    if bounded:
-        options["properties.surecount.pack.bounded"] = ";".join(topics)
-    else:
+    if not bounded:
         # Where the input ends, so does every wait; and Flink drops the last watermark of a source that is idle then.
         options["scan.watermark.idle-timeout"] = f"{pipeline.source.idle_after} ms"
-    return f"CREATE TEMPORARY TABLE source ({', '.join(columns)}) WITH ({_options(options)})"
+    return _source_table("source", event_time, behind, options)
+
+
+def replayed(pipeline: Pipeline, job: str, *, bounded: bool, from_group: bool = False) -> str:
+    """CREATE TABLE ``replayed``: packs of what ``surecount rejects replay`` sends again.
+
+    It has no event times, and is idle before and after its records: it neither holds a watermark back nor moves one.
+    """
+    options = _packed(pipeline, job, [pipeline.topics.replay], bounded=bounded, from_group=from_group)
+    if not bounded:
+        options["scan.watermark.idle-timeout"] = "1 ms"
+    return _source_table("replayed", "CASE WHEN `partition` < 0 THEN kafka_time END", 0, options)
+
+
+def _packed(pipeline: Pipeline, job: str, topics: Sequence[str], *, bounded: bool, from_group: bool) -> dict[str, str]:
+    options = _read(pipeline, pipeline.kafka, job, topics, bounded=bounded, from_group=from_group) | {
+        "properties.interceptor.classes": _PACKING,
+        "properties.surecount.pack.layout": packs.LAYOUT,
+        "properties.surecount.pack.records": str(packs.RECORDS),
+    }
+    if bounded:
+        options["properties.surecount.pack.bounded"] = ";".join(topics)
+    return options
+
+
+def _source_table(name: str, event_time: str, behind_ms: int, options: dict[str, str]) -> str:
+    columns = [
+        *_SOURCE_COLUMNS,
+        f"event_time AS {event_time}",
+        f"WATERMARK FOR event_time AS event_time - INTERVAL {_interval(behind_ms)}",
+    ]
+    return f"CREATE TEMPORARY TABLE {name} ({', '.join(columns)}) WITH ({_options(options)})"
 
 
 def _members(pipeline: Pipeline) -> list[str]:
@@ -87,6 +109,7 @@ def remote_source(pipeline: Pipeline, job: str, pathway: Pathway, *, bounded: bo
     """CREATE TABLE ``source`` of a pathway's topics on its own cluster, which may be away for a while."""
     options = {
         **_read(pipeline, pipeline.kafka_of(pathway), job, pathway.topics, bounded=bounded, from_group=from_group),
+        "properties.interceptor.classes": _ASIDE,
         # A look for new partitions that fails would restart the job.
         "properties.default.api.timeout.ms": str(_AWAY_MS),
     }
@@ -177,7 +200,7 @@ def _not_waited_for(pipeline: Pipeline, event_time: str, *, bounded: bool) -> st
     relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
     if bounded or all(relayed) or not any(relayed):
         return event_time
-    relayed_at = f"CAST(SPLIT_INDEX({header_text(RELAYED_HEADER)}, ' ', 2) AS BIGINT) * 1000"
+    relayed_at = f"TRY_CAST(SPLIT_INDEX({header_text(RELAYED_HEADER)}, ' ', 2) AS BIGINT) * 1000"
     at_least = f"TO_TIMESTAMP_LTZ({relayed_at} - {pipeline.source.idle_after // 2}, 3)"
     at_most = f"{event_time} + INTERVAL {_interval(pipeline.source.horizon // 2)}"
     relays = ", ".join(quote(pipeline.relay_topic(p)) for p in pipeline.pathways if pipeline.is_relayed(p))

@@ -87,7 +87,7 @@ def _deduplicates(pipeline: Pipeline) -> dict[str, str]:
 def _writes(pipeline: Pipeline) -> dict[str, str]:
     topics = {kind: topic for kind, topic in pipeline.topics.model_dump().items() if topic is not None}
     if not pipeline.has_ingest:
-        del topics["clean"]
+        del topics["clean"], topics["replay"]
     relays = {f"relay of {p.name}": pipeline.relay_topic(p) for p in pipeline.pathways if pipeline.is_relayed(p)}
     return {**relays, **topics}
 

@@ -16,9 +16,9 @@ from surecount.audit.reader import Ranges, TopicReader, offset_of, open_consumer
 from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from udfs import reasons, times
+from udfs.headers import PREFIX, as_sent
 from udfs.spec import MAX_EVENT_TIME_MS
 
-PREFIX = "surecount."
 REASONS = frozenset(value for name, value in vars(reasons).items() if name.isupper())
 
 _STALLED_S = 30.0
@@ -84,6 +84,11 @@ class Reject:
         place = f"{self.said('topic')}-{self.said('partition')}@{self.said('offset')}"
         return f"{pathway}/{place}" if pathway else place
 
+    @property
+    def own_headers(self) -> list[tuple[str, bytes | None]]:
+        """The headers that the record had when it was sent."""
+        return [(as_sent(name), value) for name, value in self.headers if not name.startswith(PREFIX)]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON; ``reject`` is where it stands in the rejects topic."""
         return {
@@ -99,7 +104,7 @@ class Reject:
             "detail": self.said("detail"),
             "key": as_json(self.key),
             "value": as_json(self.value),
-            "headers": {name: as_json(value) for name, value in self.headers if not name.startswith(PREFIX)},
+            "headers": {name: as_json(value) for name, value in self.own_headers},
         }
 
 
@@ -138,18 +143,19 @@ def _all(pipeline: Pipeline, on_progress: OnProgress) -> Iterator[Reject]:
     return read(pipeline.kafka, committed_ranges(pipeline), on_progress)
 
 
-def committed_ranges(pipeline: Pipeline) -> Ranges:
-    """Of each partition of the rejects topic the first offset, and the last stable one, behind which
-    transactions are not decided.
+def committed_ranges(pipeline: Pipeline, topic: str | None = None) -> Ranges:
+    """Of each partition of the rejects topic, or another ``topic``, the first offset, and the last stable one, behind
+    which transactions are not decided.
     """
-    places = topics.offsets(pipeline.kafka, [pipeline.topics.rejects])
+    topic = topic or pipeline.topics.rejects
+    places = topics.offsets(pipeline.kafka, [topic])
     consumer = open_consumer(pipeline.kafka)
     try:
         return {
             place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=topics.TIMEOUT_S) for place in places
         }
     except KafkaException as error:
-        raise SurecountError(f"offsets of {pipeline.topics.rejects} can't be read: {topics.reason(error)}") from error
+        raise SurecountError(f"offsets of {topic} can't be read: {topics.reason(error)}") from error
     finally:
         consumer.close()
 

@@ -21,10 +21,11 @@ from surecount import topics
 from surecount.audit.reader import Ranges
 from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
-from surecount.rejects import PREFIX, OnProgress, Reject, check_reasons, committed_ranges, read, unheard
+from surecount.rejects import OnProgress, Reject, check_reasons, committed_ranges, read, unheard
+from surecount.replay_evidence import Evidence
 from surecount.waiting import wait_until
 from udfs import reasons, times
-from udfs.records import ORIGIN_HEADERS, RELAYED_HEADER, REPLAYED_HEADER
+from udfs.headers import ORIGIN_HEADERS, PREFIX, REPLAYED_HEADER, RETURNED_HEADER, TIMESTAMP_HEADER
 
 ONLY_WHEN_NAMED = {
     reasons.BEYOND_HORIZON: "only when named: may be a copy of an event that counts already",
@@ -34,6 +35,7 @@ ONLY_WHEN_NAMED = {
 
 _CLEAN_HEADERS = (f"{PREFIX}version", f"{PREFIX}watermark")
 _BY_KEY = -1
+_NOW = 0  # as the client has it
 
 # A chunk is one transaction.
 _CHUNK_RECORDS = 2_000
@@ -80,24 +82,26 @@ class Record:
 
 
 class Targets:
-    """Where the jobs of a pipeline read what they rejected."""
+    """Where the jobs of a pipeline read what they rejected.
+
+    Ingest has a topic for that, in which it believes headers. The aggregate job reads clean records where it read them
+    before; without ingest those are the raw topics, and a header there that names the reject is for people.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._clean = pipeline.topics.clean
-        self._ingest = f"{pipeline.name}.ingest"
-        self._relayed = {p.name: pipeline.relay_topic(p) for p in pipeline.pathways if pipeline.is_relayed(p)}
+        self._clean, self._replay = pipeline.topics.clean, pipeline.topics.replay
+        self._ingest = f"{pipeline.name}.ingest" if pipeline.has_ingest else None
+        self._aggregate, self._aggregated = f"{pipeline.name}.aggregate", pipeline.aggregated_topics
+        self._has_ingest = pipeline.has_ingest
         self._by_kafka = pipeline.source.event_time == "kafka"
-        # Relays reject nothing.
-        jobs = [job for job in pipeline.jobs if pipeline.pathway_of(job) is None]
-        self._reads = {f"{pipeline.name}.{job}": pipeline.reads(job)[1] for job in jobs}
-        self.topics = [topic for names in self._reads.values() for topic in names]
+        self.topics = pipeline.replayed_topics
 
     def topic(self, reject: Reject) -> str:
         """The topic, on the pipeline's own cluster; raises LeftOutError."""
         job, topic = reject.said("job"), reject.said("topic")
         if job == self._ingest:
-            topic = self._relayed.get(reject.said("pathway"), topic)
-        if topic not in self._reads.get(job, ()):
+            return self._replay
+        if job != self._aggregate or topic not in self._aggregated:
             raise LeftOutError(f"{job or 'a job that is not named'} does not read {topic or 'where it was'} now")
         return topic
 
@@ -107,19 +111,29 @@ class Targets:
         partition = reject.number("partition")
         if partition is None or reject.number("offset") is None:
             raise LeftOutError("its headers do not say where it was")
-        kept = (*ORIGIN_HEADERS, *_CLEAN_HEADERS) if topic == self._clean else ORIGIN_HEADERS
-        headers: Headers = [(n, value) for n, value in reject.headers if n in kept or not n.startswith(PREFIX)]
-        if topic in self._relayed.values():
-            # As the relay would have made it, but at no time: this one says nothing of how late the relay is.
-            headers.append((RELAYED_HEADER, f"{partition} {reject.number('offset')} 0 {reject.said('topic')}".encode()))
+        if topic == self._replay:
+            return self._again(reject, partition % partitions[topic])
+        if self._has_ingest:
+            kept, mark = (*ORIGIN_HEADERS, *_CLEAN_HEADERS), RETURNED_HEADER
+            headers: Headers = [(n, value) for n, value in reject.headers if n in kept or not n.startswith(PREFIX)]
+        else:
+            headers, mark = [*reject.own_headers], REPLAYED_HEADER
         return Record(
             topic,
             partition if partition < partitions[topic] else _BY_KEY,
             _sendable(reject, by_kafka=self._by_kafka),
             reject.key,
             reject.value,
-            [*headers, (REPLAYED_HEADER, reject.place.encode())],
+            [*headers, (mark, reject.place.encode())],
         )
+
+    def _again(self, reject: Reject, partition: int) -> Record:
+        """A record of the replay topic: its place and time are those that headers say, and its time there is now. One
+        that was rejected for its time has no other."""
+        said = ORIGIN_HEADERS if reject.reason == reasons.KAFKA_TIMESTAMP else (*ORIGIN_HEADERS, TIMESTAMP_HEADER)
+        headers: Headers = [(n, value) for n, value in reject.headers if n in said or not n.startswith(PREFIX)]
+        headers.append((REPLAYED_HEADER, reject.place.encode()))
+        return Record(self._replay, partition, _NOW, reject.key, reject.value, headers)
 
 
 def _sendable(reject: Reject, *, by_kafka: bool) -> int:
@@ -172,12 +186,18 @@ class Summary:
 
 
 def replay(
-    pipeline: Pipeline, named: Collection[str] = (), *, dry_run: bool = False, on_progress: OnProgress = unheard
+    pipeline: Pipeline,
+    named: Collection[str] = (),
+    *,
+    dry_run: bool = False,
+    forgotten: str | None = None,
+    on_progress: OnProgress = unheard,
 ) -> Summary:
     """Send the rejects that are there now again, each once, however often this is done or interrupted.
 
-    All reasons but those of ``ONLY_WHEN_NAMED``, or else the ``named`` ones. Raises SurecountError where it
-    ends early; what was replayed until then stays so.
+    All reasons but those of ``ONLY_WHEN_NAMED``, or else the ``named`` ones. Those of which it is ``forgotten`` whether
+    they were replayed are refused, unless it says to "skip" or to "send" them. Raises SurecountError where it ends
+    early; what was replayed until then stays so.
     """
     check_reasons(named)
     targets = Targets(pipeline)
@@ -187,13 +207,14 @@ def replay(
         # First, as it ends what an earlier replay left open.
         transactions = None if dry_run else _Transactions(pipeline.kafka, pipeline.group_id("replay"))
         ranges = committed_ranges(pipeline)
-        positions = _Positions(pipeline, ranges, settled=not dry_run)
+        evidence = Evidence(pipeline, time.time_ns() // 1_000_000, forgotten)
+        positions = _Positions(pipeline, ranges, evidence, settled=not dry_run)
         chunk = _Chunk()
         for reject in read(pipeline.kafka, ranges, on_progress):
             try:
                 check_chosen(reject, named)
                 record = targets.record(reject, partitions)
-                positions.check(reject)
+                positions.check(reject, record.topic)
             except LeftOutError as left_out:
                 summary.left_out[reject.reason, str(left_out)] += 1
                 continue
@@ -205,7 +226,7 @@ def replay(
     except SurecountError as error:
         raise SurecountError(
             f"{error.message}\nat least {summary.replayed.total():,} rejects were replayed before that",
-            "when that is mended, the same command goes on with the rest",
+            error.hint or "when that is mended, the same command goes on with the rest",
             exit_code=1,
         ) from error
     return summary
@@ -239,16 +260,19 @@ class _Chunk:
 class _Positions:
     """How far each reason is replayed. Where they have to be ``settled``, open transactions are waited for."""
 
-    def __init__(self, pipeline: Pipeline, ranges: Ranges, *, settled: bool) -> None:
+    def __init__(self, pipeline: Pipeline, ranges: Ranges, evidence: Evidence, *, settled: bool) -> None:
         self._pipeline = pipeline
+        self._evidence = evidence
         self._isolation = "read_committed" if settled else "read_uncommitted"
         self._places = [TopicPartition(*place) for place in ranges]
         self._known: dict[str, tuple[Any, dict[int, int]]] = {}
 
-    def check(self, reject: Reject) -> None:
-        """Raise LeftOutError where the position is behind a reject."""
+    def check(self, reject: Reject, topic: str) -> None:
+        """Raise LeftOutError where a reject was sent to ``topic`` before: the position is behind it, or unknown, and
+        there is other evidence."""
         _, offsets = self._of(reject.reason)
-        if reject.offset < offsets.get(reject.partition, 0):
+        position = offsets.get(reject.partition)
+        if self._evidence.was_replayed(reject, topic) if position is None else reject.offset < position:
             raise LeftOutError("was replayed or left out before")
 
     def behind(self, rejects: Iterable[Reject]) -> Offsets:

@@ -29,7 +29,7 @@ from surecount.transactions import OVERHEAD_BYTES, EndedError, Transactions, com
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,120}")
 _GIVE_UP_MS = range(1_000, 600_001)
-_NOT_FOR_SCRIPTS = ("elapsed_s", "stopped_by", "note")
+_NOT_FOR_SCRIPTS = ("elapsed_s", "stopped_by")
 
 OnProgress = Callable[[int, int | None], None]
 """Gets the bytes that are sent, and the size of the file; of standard input the records, and None."""
@@ -69,7 +69,6 @@ class Summary:
     without_key: int = 0
     elapsed_s: float = 0.0
     stopped_by: int | None = None
-    note: str = ""
 
     def add(self, chunk: Chunk) -> None:
         """Count a chunk that was committed."""
@@ -88,9 +87,9 @@ class Summary:
             return f"nothing left to send: all {self.position:,} bytes are in {self.topic}"
         text = f"{self.records:,} records in {self.elapsed_s:.1f} s to {self.topic}; {self.blank:,} blank lines skipped"
         text += f"; {self.without_key:,} records without key" if self.without_key else ""
-        text += f"\nnote: {self.note}" if self.note else ""
         if self.stopped_by is not None:
-            text += f"\nstopped at byte {self.position:,} of the input; --id {self.id} --resume goes on there"
+            go_on = f"at byte {self.position:,} of the input; --id {self.id} --resume goes on there"
+            text += f"\nstopped {go_on if self.position else 'before anything was sent; the same command sends it'}"
         return text
 
 
@@ -128,8 +127,6 @@ def send(pipeline: Pipeline, options: Options, on_progress: OnProgress = lambda 
         start = _start(known, source, options, run_id)
         resumed_from = known.byte if options.resume and known is not None else None
         summary = Summary(topic.name, run_id, start.byte, resumed_from)
-        if options.resume and known is None:
-            summary.note = f"Kafka knew no position of ID {run_id}, so this began at the beginning"
 
         def sent(chunk: Chunk) -> None:
             summary.add(chunk)
@@ -247,9 +244,12 @@ def _start(known: Position | None, source: Input, options: Options, run_id: str)
         return Position()
     if known is not None:
         return source.pass_over(known, options.starts_at)
-    if options.starts_at:
-        raise SurecountError(f"Kafka knows of nothing that was sent with ID {run_id}", "mend --id")
-    return Position()
+    raise SurecountError(
+        f"Kafka knows no position of ID {run_id}: nothing was sent with it, or longer ago than brokers keep positions "
+        "(offsets.retention.minutes, 7 days by default)",
+        "if nothing was sent, leave out --resume; else find the last line that is in the topic, and send those behind "
+        "it from a file of their own",
+    )
 
 
 def _refuse_if_begun(known: Position | None, run_id: str) -> None:
@@ -264,10 +264,13 @@ def _failure(unsent: _Unsent, options: Options, run_id: str) -> SurecountError:
     """What was sent, where the rest is, and how to go on."""
     sent = unsent.sent
     text = f"{unsent.why}\nsent: the first {sent.byte:,} bytes of the input ({sent.line:,} lines)"
-    go_on = f"the same command with --resume sends the rest of {options.file}"
+    # Without a position there is nothing to resume.
+    resumes = options.resume or sent.byte > 0
+    go_on = f"the same command with --resume sends the rest of {options.file}" if resumes else "send again"
     if options.file is None:
         rest = write_rest(Path(f"{run_id}.rest"), unsent.rest)
-        go_on = f"surecount send PIPELINE {rest} --id {run_id} --resume --starts-at {sent.byte} sends it"
+        resume = f" --resume --starts-at {sent.byte}" if resumes else ""
+        go_on = f"surecount send PIPELINE {rest} --id {run_id}{resume} sends it"
         text += f"; the rest is in {rest}"
     elif unsent.gave_up:
         rest = write_rest(options.file.with_name(f"{options.file.name}.rest"), unsent.rest)

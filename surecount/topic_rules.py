@@ -95,9 +95,11 @@ def wanted_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -
     stamped = {"message.timestamp.type": "LogAppendTime"}
     results = {**stamped, "max.message.bytes": str(result_bytes)}
     rejects = {**stamped, "max.message.bytes": str(copy_bytes)}
+    # It tells what was replayed, also when positions are forgotten and the records themselves are deleted.
+    replay = {**rejects, "retention.ms": _FOREVER}
     topics = pipeline.topics
     wanted = {topics.results: results, topics.corrections: results, topics.rejects: rejects}
-    wanted = {**dict.fromkeys(_copies(pipeline), copy), **wanted}
+    wanted = {**dict.fromkeys(_copies(pipeline), copy), **dict.fromkeys(_replay(pipeline), replay), **wanted}
     # Compaction would keep one record of several with the same key.
     return [
         _topic(name, partitions, cluster.brokers, {"cleanup.policy": "delete", **config})
@@ -106,17 +108,17 @@ def wanted_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -
 
 
 def output_names(pipeline: Pipeline) -> list[str]:
-    """The topics that the pipeline's jobs write on its own cluster."""
-    return [*_copies(pipeline), *pipeline.topics.all]
+    """The topics of the pipeline's own on its own cluster: what its jobs and ``surecount rejects replay`` write."""
+    return [*_copies(pipeline), *_replay(pipeline), *pipeline.topics.all]
+
+
+def _replay(pipeline: Pipeline) -> list[str]:
+    return [pipeline.topics.replay] if pipeline.has_ingest else []
 
 
 def _copies(pipeline: Pipeline) -> list[str]:
     """The topics in which records stand as they came."""
-    if not pipeline.has_ingest:
-        return []
-    relayed = [pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
-    duplicates = [pipeline.topics.duplicates] if pipeline.topics.duplicates else []
-    return [*relayed, pipeline.topics.clean, *duplicates]
+    return [*pipeline.copies, *([pipeline.topics.duplicates] if pipeline.topics.duplicates else [])]
 
 
 def wanted_raw(pipeline: Pipeline, names: Iterable[str], partitions: int, brokers: int) -> list[Topic]:
@@ -164,7 +166,7 @@ def output_faults(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) ->
         if (topic := cluster.topics.get(wanted.name)) is not None
         for message, setting in (
             *_setting_faults(topic, wanted, pipeline),
-            *(_retention_faults(topic, wanted) if raw else ()),
+            *(_retention_faults(topic, wanted, pipeline.topics.replay) if raw else ()),
         )
     ]
 
@@ -218,12 +220,20 @@ def _setting_faults(topic: Topic, wanted: Topic, pipeline: Pipeline) -> Iterator
             )
 
 
-def _retention_faults(topic: Topic, wanted: Topic) -> Iterator[tuple[str, str]]:
-    if wanted.timestamp_type != "CreateTime" or _keeps(topic.retention_ms) >= _keeps(wanted.retention_ms):
+def _retention_faults(topic: Topic, wanted: Topic, replay: str) -> Iterator[tuple[str, str]]:
+    if _keeps(topic.retention_ms) >= _keeps(wanted.retention_ms):
+        return
+    if topic.name == replay:
+        why = f"and must have {wanted.retention_ms}: it tells `rejects replay` and `audit` what was replayed"
+    elif wanted.timestamp_type == "CreateTime":
+        why = (
+            f"the topic it is copied from {wanted.retention_ms}: records are copied with their own times, so old "
+            "ones would be deleted on arrival"
+        )
+    else:
         return
     yield (
-        f"topic {topic.name!r} has retention.ms={topic.retention_ms}, the topic it is copied from "
-        f"{wanted.retention_ms}: records are copied with their own times, so old ones would be deleted on arrival",
+        f"topic {topic.name!r} has retention.ms={topic.retention_ms}, {why}",
         f"retention.ms={wanted.retention_ms}",
     )
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from udfs.tables import offsets
 
-LAYOUT = "2"
+LAYOUT = "3"
 """Of what is read here; the jar refuses to make others."""
 
 RECORDS = 251

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,18 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from udfs.decode import Columns
+from udfs.headers import ORIGIN_HEADERS, RELAYED_HEADER, TIMESTAMP_HEADER
 from udfs.id_log import Ids
 from udfs.ids import buckets_of, of_fields, of_origins
 from udfs.packs import Unpacked, edges
 from udfs.spec import Field, Inlet
 from udfs.tables import to_list
 
-ORIGIN_HEADERS = ("surecount.pathway", "surecount.topic", "surecount.partition", "surecount.offset")
-REPLAYED_HEADER = "surecount.replayed"
-RELAYED_HEADER = "surecount.relayed"
-"""On a relay's copy: the record's partition and offset on its pathway's cluster, when the copy was made, in s since
-1970, or 0, and the record's topic, apart by spaces. One header, as Flink copies a map of headers entry by entry."""
+REPLAY = "replay"
+"""The pathway of what stands in the replay topic and is from nowhere else."""
+
 _RELAYED = "^[0-9]{1,9} [0-9]{1,18} [0-9]{1,18} [a-zA-Z0-9._-]+$"
+_INT64 = 1 << 63
+_PARTITION, _OFFSET, _MS = (re.compile(pattern) for pattern in (rb"[0-9]{1,9}", rb"[0-9]{1,18}", rb"-?[0-9]{1,19}"))
 
 Headers = dict[str, bytes]
 Int64s = npt.NDArray[np.int64]
@@ -65,8 +67,9 @@ Places = tuple[tuple[str, str], ...]
 class Arrived:
     """Records as they came, one entry each; arrays of Arrow where there can be nulls.
 
-    Place, partition and offset are those on their pathway's cluster. ``headers`` are the records' own, without what a
-    relay has added, and without those of value null: Flink's Kafka sink cannot write them.
+    Place, partition and offset are those on their pathway's cluster, and ``kafka_ms`` is the timestamp there.
+    ``headers`` are the records' own, without what a relay or a replay has added to say that, and without those of value
+    null: Flink's Kafka sink cannot write them. ``replayed`` says that they are of the replay topic.
     """
 
     values: pa.Array
@@ -77,6 +80,7 @@ class Arrived:
     offset: Int64s
     kafka_ms: Int64s
     places: Places
+    replayed: bool = False
 
     def origin(self, row: int) -> Origin:
         """Where a record stands on its pathway's cluster."""
@@ -101,13 +105,14 @@ def sources(inlets: Sequence[Inlet]) -> list[str]:
 def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[Inlet]) -> Arrived:
     """Records with their origins; ``source`` numbers the topic of :func:`sources` that each came from.
 
-    A relay's copy that does not say where it is from counts as a record of the topic of copies.
+    What headers say of that is believed in a relay's topic, which nobody else writes, and in no other. A copy there
+    that does not say where it is from counts as a record of the topic of copies.
     """
     pathways = {inlet.relay or inlet.topic: inlet.pathway for inlet in inlets}
     places = [(pathways[topic], topic) for topic in sources(inlets)]
     place, partition, offset = source.copy(), partition.copy(), found.offset.copy()
     names, contents = found.headers.keys, found.headers.items
-    owner = np.repeat(np.arange(len(source)), np.diff(found.headers.offsets.to_numpy()))
+    owner = _owner(found)
     is_own = contents.is_valid().to_numpy(zero_copy_only=False)
     for relay in dict.fromkeys(inlet.relay for inlet in inlets if inlet.relay is not None):
         is_origin = pc.equal(names, RELAYED_HEADER).to_numpy(zero_copy_only=False)
@@ -122,18 +127,59 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
         topics = stated[3].dictionary_encode()
         place[rows] = topics.indices.to_numpy() + len(places)
         places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
-    chosen = pa.array(is_own)
-    headers = pa.MapArray.from_arrays(
-        pa.array(edges(np.bincount(owner[is_own], minlength=len(source)))),
-        names.filter(chosen),
-        contents.filter(chosen),
-    )
+    headers = _own(found, is_own)
     return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(places))
 
 
-def _stated_origin(headers: Headers) -> Origin:
-    pathway, topic, partition, offset = (headers[name].decode() for name in ORIGIN_HEADERS)
-    return Origin(pathway, topic, int(partition), int(offset))
+def arrive_again(found: Unpacked, partition: Int64s, topic: str) -> Arrived:
+    """Records of the replay ``topic``: headers say where each was when it was rejected, and its timestamp there.
+
+    They are believed, as nobody but ``surecount rejects replay`` writes that topic. One that does not say it counts as
+    a record of that topic, of the pathway :data:`REPLAY`.
+    """
+    names, contents = found.headers.keys, found.headers.items
+    is_ours = pc.is_in(names, pa.array([*ORIGIN_HEADERS, TIMESTAMP_HEADER])).to_numpy(zero_copy_only=False)
+    said: list[Headers] = [{} for _ in range(len(partition))]
+    ours = pa.array(is_ours)
+    columns = (_owner(found)[is_ours].tolist(), to_list(names.filter(ours)), to_list(contents.filter(ours)))
+    for row, name, content in zip(*columns, strict=True):
+        said[row][name] = content or b""
+    kafka_ms = found.kafka_ms.copy()
+    numbers: dict[tuple[str, str], int] = {}
+    places: list[tuple[int, int, int]] = []
+    for row, stated in enumerate(said):
+        origin = _stated(stated) or Origin(REPLAY, topic, int(partition[row]), int(found.offset[row]))
+        number = numbers.setdefault((origin.pathway, origin.topic), len(numbers))
+        places.append((number, origin.partition, origin.offset))
+        ms = stated.get(TIMESTAMP_HEADER, b"")
+        if _MS.fullmatch(ms) and -_INT64 <= int(ms) < _INT64:
+            kafka_ms[row] = int(ms)
+    place, on, at = np.array(places, np.int64).reshape(-1, 3).T
+    headers = _own(found, contents.is_valid().to_numpy(zero_copy_only=False) & ~is_ours)
+    return Arrived(found.values, found.keys, headers, place, on, at, kafka_ms, tuple(numbers), replayed=True)
+
+
+def _owner(found: Unpacked) -> Int64s:
+    """Of each header the row of its record."""
+    return np.repeat(np.arange(len(found.offset)), np.diff(found.headers.offsets.to_numpy()))
+
+
+def _own(found: Unpacked, is_own: npt.NDArray[np.bool_]) -> pa.MapArray:
+    """Those of the headers where the mask is true."""
+    chosen = pa.array(is_own)
+    return pa.MapArray.from_arrays(
+        pa.array(edges(np.bincount(_owner(found)[is_own], minlength=len(found.offset)))),
+        found.headers.keys.filter(chosen),
+        found.headers.items.filter(chosen),
+    )
+
+
+def _stated(headers: Headers) -> Origin | None:
+    """The origin that headers state; None where they do not."""
+    pathway, topic, partition, offset = (headers.get(name, b"") for name in ORIGIN_HEADERS)
+    if not (pathway and topic and _PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset)):
+        return None
+    return Origin(pathway.decode("utf-8", "replace"), topic.decode("utf-8", "replace"), int(partition), int(offset))
 
 
 @dataclass(frozen=True)
@@ -206,7 +252,8 @@ def by_bucket(
         fields = [columns.fields[field.path].take(pa.array(in_order)) for field in event_id]
         identities = of_fields(fields)
     else:
-        identities = of_origins(_origins(headers, arrived.places, place, partition, offset))
+        origins = zip(place.tolist(), partition.tolist(), offset.tolist(), strict=True)
+        identities = of_origins((*arrived.places[at], *behind) for at, *behind in origins)
     bucket = buckets_of(identities, buckets)
     order = np.argsort(bucket, kind="stable")
     whole = pa.RecordBatch.from_arrays(
@@ -220,7 +267,7 @@ def by_bucket(
             pa.array(partition, pa.int32()),
             pa.array(offset, pa.int64()),
             pa.array(arrived.kafka_ms[rows]),
-            pa.array([given is not None and any(n == REPLAYED_HEADER for n, _ in given) for given in headers]),
+            pa.array(np.full(len(rows), arrived.replayed)),
         ],
         schema=_SCHEMA,
     ).take(pa.array(order))
@@ -232,24 +279,3 @@ def by_bucket(
 def _of(values: pa.Array, rows: Int64s) -> pa.Array:
     """Those of some rows, in order; most often of all."""
     return values if len(rows) == len(values) else values.take(pa.array(rows))
-
-
-def _origins(
-    headers: Sequence[list[tuple[str, bytes]] | None],
-    places: Places,
-    place: Int64s,
-    partition: Int64s,
-    offset: Int64s,
-) -> Iterator[tuple[str, str, int, int]]:
-    """What tells records apart that have no id: the origin that one states, or else its own."""
-    for given, *own in zip(headers, place.tolist(), partition.tolist(), offset.tolist(), strict=True):
-        named = dict(given or ())
-        if all(name in named for name in ORIGIN_HEADERS):
-            try:
-                stated = _stated_origin(named)
-            except ValueError:  # someone else's headers of these names
-                pass
-            else:
-                yield stated.pathway, stated.topic, stated.partition, stated.offset
-                continue
-        yield *places[own[0]], own[1], own[2]

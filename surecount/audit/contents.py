@@ -14,6 +14,8 @@ Headers = Mapping[str, str | bytes | None]
 """By name: of several with one name the last, as Flink's Kafka tables have it."""
 
 PREFIX = "surecount."
+_ASIDE = "producer."
+"""Before the name of a header that a producer called as ours are called, once or more often."""
 _NONE: Headers = {}
 
 
@@ -55,15 +57,22 @@ def digest(*parts: bytes | None) -> int:
 
 
 def content(key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers) -> int:
-    """A digest of what ingest and relays leave as it is: all but the headers that they add.
+    """A digest of what ingest and relays leave as it is: all but the headers that they add, or keep under another name.
 
-    A header without a value does not count: Flink's Kafka sink writes none. A timestamp that is no time is 0.
+    The latter are not compared, as earlier versions did not keep them all. A header without a value does not count:
+    Flink's Kafka sink writes none. A timestamp that is no time is 0.
     """
     if not is_kafka_time(timestamp_ms):
         timestamp_ms = 0
     own: list[bytes | None] = []
     for name in sorted(headers):
         given = headers[name]
-        if given is not None and not name.startswith(PREFIX):
+        if given is not None and not _is_named_as_ours(name):
             own += (name.encode(), given.encode() if isinstance(given, str) else given)
     return digest(key, value, b"%d" % timestamp_ms, *own)
+
+
+def _is_named_as_ours(name: str) -> bool:
+    while name.startswith(_ASIDE):
+        name = name.removeprefix(_ASIDE)
+    return name.startswith(PREFIX)

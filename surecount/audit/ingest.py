@@ -52,6 +52,8 @@ class RawRecords:
         self.places = places
         self.by_pathway: Counter[str] = Counter()
         self.by_reason: Counter[str] = Counter()
+        self.replayed: set[int] = set()
+        """Origins of those that were sent again, each a further record of its origin."""
         self.columns = Columns(origin="Q", content="Q", id="Q", time="q", verdict="B")
         self._codes: dict[str, int] = {}
 
@@ -235,10 +237,22 @@ class IngestJudge:
         verdicts = [_ACCEPTED] * len(origins) if reasons is None else list(map(self._raw.code, reasons))
         positions, odd = self._records.match(found, np.array(contents, np.uint64), np.array(verdicts, np.uint8), topic)
         for oddity in odd:
+            if oddity.fault != "changed" and self._is_before_a_replay(origins[oddity.at]):
+                self._before_cut += self._places.by_pathway(found[oddity.at : oddity.at + 1])
+                continue
             seen = f"in {_TOPICS[topic]}" + (f" as {reasons[oddity.at]}" if reasons else "")
             kind, detail = self._explain(topic, oddity, seen)
             self._differences.add(Difference(kind, detail, self._places.name(origins[oddity.at])))
         return positions
+
+    def _is_before_a_replay(self, origin: int) -> bool:
+        """Whether an output may be of a record that is deleted, and not of the replay of it that is there."""
+        deleted = self._deleted.raw
+        return (
+            deleted is not None
+            and origin in self._raw.replayed
+            and bool(deleted.deleted(np.array([origin], np.uint64)))
+        )
 
     def _explain(self, topic: int, oddity: Oddity, seen: str) -> tuple[Kind, str]:
         unexpected, doubled, changed = _KINDS[topic]

@@ -1,7 +1,7 @@
 """What a relay has to have done: every record of its pathway's topics stands in the relay topic once, with the
 same content.
 
-Records that were sent again by ``surecount rejects replay`` are left out, as they may come from either side.
+Copies that ``surecount rejects replay`` sent again, before it had a topic for that, are left out.
 """
 
 from __future__ import annotations
@@ -11,16 +11,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from surecount.audit.beginnings import Beginnings
+from surecount.audit.contents import PREFIX, Headers
 from surecount.audit.matching import Columns, Fault, Matcher
 from surecount.audit.origins import Places
 from surecount.audit.report import Difference, Differences, Kind
 
 _FOUND = 1
+_AT_NO_TIME = "0"
 _KINDS: dict[Fault, tuple[Kind, str]] = {
     "unknown": ("relay_unexpected", "is in the relay topic, and is no record of the pathway"),
     "taken": ("relay_doubled", "is in the relay topic more than once"),
     "changed": ("relay_changed", "is in the relay topic with another key, value, timestamp or header"),
 }
+
+
+def is_replayed(headers: Headers) -> bool:
+    """Whether a copy is of a replay and not of the relay, which always says when it made one."""
+    parts = (headers.get(f"{PREFIX}relayed") or b"").split()
+    return len(parts) == 4 and parts[2] in (_AT_NO_TIME, _AT_NO_TIME.encode())
 
 
 class RelayJudge:

@@ -41,7 +41,7 @@ def ingest_stage(pipeline: Pipeline) -> Stage:
     """Ingest."""
     topics = pipeline.topics
     outputs = [topics.clean, topics.rejects, *([topics.duplicates] if topics.duplicates else [])]
-    return _on_one_cluster(pipeline, "ingest", list(pipeline.ingested_topics), outputs)
+    return _on_one_cluster(pipeline, "ingest", [*pipeline.ingested_topics, topics.replay], outputs)
 
 
 def aggregate_stage(pipeline: Pipeline) -> Stage:

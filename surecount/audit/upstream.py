@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from confluent_kafka import Message
 
 from surecount.audit.beginnings import Beginnings, Deleted
-from surecount.audit.contents import PREFIX, Headers, content, digest, headers_of
+from surecount.audit.contents import PREFIX, Headers, content, digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs
 from surecount.audit.ingest import BEYOND_HORIZON, IngestJudge, RawRecords
@@ -23,7 +23,7 @@ from surecount.audit.outputs import MalformedError
 from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
 from surecount.audit.reading import Progress, Reader, first_appended, rare_garbage_collection
-from surecount.audit.relay import RelayJudge
+from surecount.audit.relay import RelayJudge, is_replayed
 from surecount.audit.report import Differences, Report
 from surecount.audit.retention import (
     NO_EVIDENCE,
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
 
 OpenReader = Callable[["Kafka", Ranges], Reader]
 
-_OFFSET = f"{PREFIX}offset"
-_REPLAYED = f"{PREFIX}replayed"
-_WATERMARK = f"{PREFIX}watermark"
+_TIMESTAMP = f"{PREFIX}timestamp"
 
 
 class Upstream:
@@ -96,8 +94,8 @@ class Upstream:
             ranges = {place: offsets for place, offsets in cut.outputs.items() if place[0] == topic}
             self._read(pipeline.kafka, ranges, take, progress)
         books = judge.close(pathway.name for pathway in pipeline.pathways)
-        relayed = [pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
-        unread, notes = judge_unread(cut.unread, cut.sources, raw_intake.records, relayed)
+        own = [*pipeline.copies, pipeline.topics.replay]
+        unread, notes = judge_unread(cut.unread, cut.sources, raw_intake.records, own)
         notes = [*cut.notes, *notes]
         if judge.counted_again:
             notes.append(
@@ -118,7 +116,8 @@ class Upstream:
     def _beginnings(self, cut: Cut, places: Places) -> Beginnings:
         pathways, relayed = self._pipeline.ingested_topics, dict[str, set[int]]()
         beginnings = Beginnings(places, relayed)
-        for topic, partition in trimmed(cut.sources):
+        # The replay topic is kept for ever; what it holds has its origin in the others.
+        for topic, partition in (place for place in trimmed(cut.sources) if place[0] in pathways):
             pathway = pathways[topic]
             if self._pipeline.is_relayed(pathway):
                 relayed.setdefault(pathway.name, set()).add(partition)
@@ -157,14 +156,13 @@ class Upstream:
         def take_raw(run: Run) -> None:
             first = places.first(pathway.name, *run.place)
             read[run.place[0]] += len(run.messages)
-            sent = [message for message in run.messages if _REPLAYED not in headers_of(message)]
-            raw.extend(origin=[first + offset_of(message) for message in sent], content=map(_content, sent))
+            raw.extend(origin=[first + offset_of(m) for m in run.messages], content=map(_content, run.messages))
 
         def take_copies(run: Run) -> None:
             origins, contents = [], []
             for message in run.messages:
                 headers = headers_of(message)
-                if _REPLAYED in headers:
+                if is_replayed(headers):
                     continue
                 try:
                     origins.append(places.relayed(pathway.name, headers))
@@ -238,8 +236,10 @@ class _RawIntake:
         specs = [epoch.pipeline.spec() for epoch in epochs]
         self._truths = [Truth(pipeline, spec=spec) for spec in specs]
         self._event_ids = [_event_id(spec) if spec.event_id else None for spec in specs]
-        self._pathways = pipeline.ingested_topics
-        self._relayed = {topic for topic, pathway in self._pathways.items() if pipeline.is_relayed(pathway)}
+        ingested = pipeline.ingested_topics
+        self._replay = pipeline.topics.replay
+        self._relayed = {topic for topic, pathway in ingested.items() if pipeline.is_relayed(pathway)}
+        self._pathways = {self._replay: "", **{topic: pathway.name for topic, pathway in ingested.items()}}
 
     def take(self, run: Run) -> None:
         for epoch, part in self._epochs.split(run):
@@ -249,19 +249,25 @@ class _RawIntake:
         messages = run.messages
         self.records[run.place[0]] += len(messages)
         headers = list(map(headers_of, messages))
-        if run.place[0] in self._relayed:
-            pathway = self._pathways[run.place[0]]
-            origins, messages, headers = self._relayed_from(pathway, messages, headers)
-            self._beginnings.copies(pathway.name, run.place[1], np.array(origins, np.uint64))
+        topic, pathway = run.place[0], self._pathways[run.place[0]]
+        if topic == self._replay:
+            messages, headers, origins = self._located(messages, headers, self._replayed)
+            timestamps = list(map(_replayed_ms, messages, headers))
+            self._raw.replayed.update(origins)
         else:
-            first = self._raw.places.first(self._pathways[run.place[0]].name, *run.place)
-            origins = [first + offset_of(message) for message in messages]
+            if topic in self._relayed:
+                relayed = partial(self._raw.places.relayed, pathway)
+                messages, headers, origins = self._located(messages, headers, relayed)
+                self._beginnings.copies(pathway, run.place[1], np.array(origins, np.uint64))
+            else:
+                first = self._raw.places.first(pathway, *run.place)
+                origins = [first + offset_of(message) for message in messages]
+            timestamps = list(map(itemgetter(1), map(Message.timestamp, messages)))
         values = list(map(Message.value, messages))
-        timestamps = list(map(itemgetter(1), map(Message.timestamp, messages)))
         verdicts = self._truths[epoch].judge_all(values, timestamps)
         contents = map(content, map(Message.key, messages), values, timestamps, headers)
         if (event_id := self._event_ids[epoch]) is None:
-            ids = list(map(self._id_by_origin, origins, headers))
+            ids = origins
         else:
             ids = [0 if isinstance(verdict, str) else event_id(verdict) for verdict in verdicts]
         self._raw.add(origins, contents, ids, verdicts, timestamps)
@@ -275,24 +281,23 @@ class _RawIntake:
                 return origin if event_id is None else event_id(verdict), verdict[0]
         return origin, NEVER
 
-    def _relayed_from(
-        self, pathway: Pathway, messages: list[Message], headers: list[Headers]
-    ) -> tuple[list[int], list[Message], list[Headers]]:
-        """The records of a relay topic that say where they are from."""
+    def _replayed(self, headers: Headers) -> int:
+        """The origin that a record of the replay topic states, as it may its timestamp; raises MalformedError."""
+        if _TIMESTAMP in headers:
+            header_ms(headers, "timestamp")
+        return self._raw.places.stated(headers)
+
+    def _located(
+        self, messages: list[Message], headers: list[Headers], locate: Callable[[Headers], int]
+    ) -> tuple[list[Message], list[Headers], list[int]]:
+        """The records whose headers say where they are from, with those headers and origins."""
         origins: dict[int, int] = {}
         for index, given in enumerate(headers):
             try:
-                origins[index] = self._raw.places.relayed(pathway.name, given)
+                origins[index] = locate(given)
             except MalformedError as error:
                 self._differences.add(malformed(messages[index], error))
-        return list(origins.values()), [messages[index] for index in origins], [headers[index] for index in origins]
-
-    def _id_by_origin(self, origin: int, headers: Headers) -> int:
-        """Without id fields, a record that was sent again states which one it is; any other is itself."""
-        if _OFFSET in headers:
-            with suppress(MalformedError):
-                return self._raw.places.stated(headers)
-        return origin
+        return [messages[index] for index in origins], [headers[index] for index in origins], list(origins.values())
 
 
 def _partitions(ranges: Ranges) -> list[int]:
@@ -305,6 +310,11 @@ def _event_id(spec: Spec) -> Callable[[Row], int]:
     at = {field.path: index for index, field in enumerate(spec.fields, start=first_field(spec))}
     fields = itemgetter(*(at[field.path] for field in spec.event_id))
     return lambda row: digest(repr(fields(row)).encode())
+
+
+def _replayed_ms(message: Message, headers: Headers) -> int:
+    """The Kafka timestamp of a replayed record: that which it had, or of the replay where that was no time."""
+    return header_ms(headers, "timestamp") if _TIMESTAMP in headers else message.timestamp()[1]
 
 
 def _content(message: Message) -> int:

@@ -18,7 +18,7 @@ from surecount.audit.report import Difference, Differences
 if TYPE_CHECKING:
     from surecount.config import Pipeline
 
-_REPLAYED = f"{PREFIX}replayed"
+_REPLAYED, _RETURNED = f"{PREFIX}replayed", f"{PREFIX}returned"
 _WATERMARK = f"{PREFIX}watermark"
 
 
@@ -58,6 +58,8 @@ class OutputIntake:
         for message in run.messages:
             headers = headers_of(message)
             if is_rejects and not is_reject_of(self._job, headers):
+                continue
+            if _RETURNED in headers:  # a reject of the aggregate job, put back
                 continue
             try:
                 origin = self._places.stated(headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -22,6 +23,13 @@ _SHOWN = 40
 _SHOWN_DETAIL = 80
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", metavar="REASON", help="Only this one; repeatable.")]
+
+
+class Forgotten(StrEnum):
+    """What to do with rejects of which it is not known whether they were replayed."""
+
+    SKIP = "skip"
+    SEND = "send"
 
 
 @app.command("list")
@@ -105,16 +113,22 @@ def replay(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    forgotten: Annotated[
+        Forgotten | None,
+        typer.Option(help="What to do with rejects of which it is not known whether they were replayed."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send rejects again to where they came from, each once, after a fix of the pipeline file or of a udf.
+    """Send rejects again to the jobs that rejected them, each once, after a fix of the pipeline file or of a udf.
 
     What is rejected again is a new reject. Interrupted, the same command goes on. Kafka keeps how far each
-    reason is replayed for as long as the brokers' offsets.retention.minutes say, 7 days by default.
+    reason is replayed for as long as the brokers' offsets.retention.minutes say, 7 days by default. After that the
+    replay topic tells; without one, older rejects are refused.
     """
     loaded = config.load(pipeline)
     with progress("rejects", None) as bar:
-        summary = replaying.replay(loaded, reason or (), dry_run=dry_run, on_progress=bar.both)
+        what = forgotten.value if forgotten else None
+        summary = replaying.replay(loaded, reason or (), dry_run=dry_run, forgotten=what, on_progress=bar.both)
     if as_json:
         print_json(summary.to_dict())
     else:

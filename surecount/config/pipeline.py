@@ -63,13 +63,15 @@ class State(Model):
 class Topics(Model):
     """Output topics; the default is the pipeline's name, a dot, and the kind.
 
-    ``clean`` is between the jobs of a pipeline with ingest. ``duplicates`` is written where it is named.
+    ``clean`` is between the jobs of a pipeline with ingest. ``replay`` is what ``surecount rejects replay`` writes, and
+    ingest reads. ``duplicates`` is written where it is named.
     """
 
     results: TopicName
     corrections: TopicName
     rejects: TopicName
     clean: TopicName
+    replay: TopicName
     duplicates: TopicName | None = None
 
     @property
@@ -147,6 +149,7 @@ class Pipeline(Model):
                 )
         topics = [(self.kafka_of(p).bootstrap_servers, topic) for p in self.pathways for topic in p.topics]
         topics += [(self.kafka.bootstrap_servers, topic) for job in self.jobs for topic in self.writes(job)]
+        topics += [(self.kafka.bootstrap_servers, self.topics.replay)] if self.has_ingest else []
         if twice := next((t for t in topics if topics.count(t) > 1), None):
             raise ValueError(f"topic {twice[1]!r} is named twice; sources and outputs are topics of their own")
         return self
@@ -229,7 +232,9 @@ class Pipeline(Model):
         """The cluster and the topics that a job reads."""
         if pathway := self.pathway_of(job):
             return self.kafka_of(pathway), pathway.topics
-        return self.kafka, list(self.ingested_topics) if job == "ingest" else self.aggregated_topics
+        if job == "ingest":
+            return self.kafka, [*self.ingested_topics, self.topics.replay]
+        return self.kafka, self.aggregated_topics
 
     def writes(self, job: str) -> list[str]:
         """The topics that a job writes; rejects count as those of the one that meets raw records."""
@@ -247,6 +252,18 @@ class Pipeline(Model):
         if job == "ingest":
             return ["rejects", "clean", *(["duplicate"] if self.topics.duplicates else [])]
         return ["rejects", "results", "corrections"]
+
+    @property
+    def copies(self) -> list[str]:
+        """The topics that jobs write for one another: nobody else does, so what headers say there is believed."""
+        if not self.has_ingest:
+            return []
+        return [*(self.relay_topic(p) for p in self.pathways if self.is_relayed(p)), self.topics.clean]
+
+    @property
+    def replayed_topics(self) -> list[str]:
+        """The topics that ``surecount rejects replay`` writes, for the jobs that read them."""
+        return [*self.aggregated_topics, *([self.topics.replay] if self.has_ingest else [])]
 
     @property
     def aggregated_topics(self) -> list[str]:

@@ -151,10 +151,8 @@ def _operator(pipeline: Pipeline) -> Iterator[Needed]:
     yield of(pipeline.kafka, ids, "doctor and start list open transactions")
     replays = pipeline.group_id("replay")
     yield of(pipeline.kafka, Right("transactional-id", replays, ("Write",)), "`rejects replay` sends in transactions")
-    for job in pipeline.jobs:
-        if pipeline.pathway_of(job) is None:
-            for topic in pipeline.reads(job)[1]:
-                yield of(pipeline.kafka, Right("topic", topic, ("Write",)), "`rejects replay` sends to it")
+    for topic in pipeline.replayed_topics:
+        yield of(pipeline.kafka, Right("topic", topic, ("Write",)), "`rejects replay` sends to it")
 
 
 def _reader(pipeline: Pipeline) -> Iterator[Needed]:
@@ -174,7 +172,9 @@ def _raw(pipeline: Pipeline) -> Iterator[tuple[Kafka, list[str]]]:
 
 
 def _outputs(pipeline: Pipeline) -> list[str]:
-    return [topic for job in pipeline.jobs for topic in pipeline.writes(job)]
+    """The topics of the pipeline's own: what its jobs and `rejects replay` write."""
+    written = [topic for job in pipeline.jobs for topic in pipeline.writes(job)]
+    return [*written, *([pipeline.topics.replay] if pipeline.has_ingest else [])]
 
 
 def _sinks(pipeline: Pipeline, job: str) -> list[str]:

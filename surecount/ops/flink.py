@@ -197,8 +197,9 @@ class Flink:
 
         By Kafka's own count: Flink's is one of packs.
         """
-        source = self.vertices(job_id)[0]
-        return int(sum(count for _, count in self.metric(job_id, source["id"], "KafkaConsumer.records-consumed-total")))
+        sources = (v for v in self.vertices(job_id) if v["name"].startswith("Source: "))
+        found = (self.metric(job_id, v["id"], "KafkaConsumer.records-consumed-total") for v in sources)
+        return int(sum(count for counts in found for _, count in counts))
 
     def metric(self, job_id: str, vertex_id: str, name: str) -> list[tuple[str, float]]:
         """Sums over subtasks of a vertex's metrics whose names end with ``name``."""

@@ -43,8 +43,8 @@ def plan(pipeline: Pipeline, backup: Backup, there: Mapping[str, Topic], places:
         for mark in one.reads:
             _read(made, job, mark, places.reads[job].get(mark))
         if job != "aggregate" and not pipeline.source.id_fields:
-            # What a relay has copied names the offset at its origin.
-            copies = {pipeline.relay_topic(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)}
+            # What a relay or a replay has copied names the offset at its origin.
+            copies = {*pipeline.copies, pipeline.topics.replay}
             made.refusals += _ids([mark for mark in one.reads if mark.topic not in copies], made.moved[job])
         for mark in one.writes:
             _written(made, mark, places.writes[job].get(mark), read_by_us=mark.topic in read)

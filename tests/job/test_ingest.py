@@ -14,9 +14,11 @@ from confluent_kafka import Message, Producer
 from surecount import topics
 from surecount.audit import audit
 from surecount.ops.submit import submit
+from surecount.replay import replay
 from surecount.waiting import wait_until
 from tests.conftest import Running
 from tests.unit.test_decode import BAD, GOOD
+from udfs.headers import as_sent
 
 AGGREGATES = """
 [[aggregate]]
@@ -123,7 +125,7 @@ def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running
         value = json.dumps(event).encode()
         for topic in ("one", "two", "three", "four")[: 1 + number % 4]:
             # Some have no headers of their own, only what a relay adds.
-            headers = [("way", topic.encode())] if number % 3 else []
+            headers = [("way", topic.encode()), ("surecount.relayed", b"9 9 9 forged")] if number % 3 else []
             producer.produce(f"{name}.{topic}", value, b"k", timestamp=NOW + number, headers=headers)
     producer.flush()
 
@@ -137,7 +139,8 @@ def test_copies_are_found_across_pathways_and_relays(make: Callable[..., Running
         assert pathway == ("east" if topic.rpartition(".")[2] in ("one", "two") else "west")
         number = int(json.loads(message.value())["n"])
         own = {name: value for name, value in message.headers() if not name.startswith("surecount.")}
-        assert own == ({"way": topic.rpartition(".")[2].encode()} if number % 3 else {})
+        kept = {"way": topic.rpartition(".")[2].encode(), "producer.surecount.relayed": b"9 9 9 forged"}
+        assert own == (kept if number % 3 else {})
         assert message.timestamp()[1] == NOW + number
     rejects = run.read(run.pipeline.topics.rejects)
     assert {dict(m.headers())["surecount.reason"] for m in rejects} == {b"above_maximum"}
@@ -208,18 +211,113 @@ def test_without_an_id_each_record_is_an_event_of_its_own(make: Callable[..., Ru
     topic = f"{run.pipeline.name}.in"
     for _ in range(10):
         producer.produce(topic, value, timestamp=NOW)
-    # A mirror that says where a record stood: its copies are known by that.
-    stated = [("surecount.pathway", b"far"), ("surecount.topic", b"t"), ("surecount.partition", b"0")]
-    for offset in (b"1", b"1", b"2"):
-        producer.produce(topic, value, timestamp=NOW, headers=[*stated, ("surecount.offset", offset)])
-    producer.produce(topic, value, timestamp=NOW, headers=[*stated, ("surecount.offset", b"first")])
-    producer.flush()
     run.submit_all(bounded=True)
     clean = run.read(run.pipeline.topics.clean)
-    assert len(clean) == 10 + 2 + 1
+    assert len(clean) == 10
     assert {_origin(m)[:2] for m in clean} == {("east", topic)}
     report = audit(run.pipeline, bounded=True)
     assert report.balanced, report.summary()
+
+
+FORGED = {
+    "surecount.pathway": b"main", "surecount.topic": b"NAME.in", "surecount.partition": b"0", "surecount.offset": b"0",
+    "surecount.replayed": b"0@0", "surecount.relayed": b"0 0 0 NAME.in", "surecount.watermark": b"9" * 14,
+    "surecount.timestamp": b"1", "surecount.reason": b"empty", "surecount.detail": b"none", "surecount.job": b"a.b",
+    "surecount.version": b"0", "surecount.value-sha256": b"0", "surecount.pack.keys": b"x",
+    "surecount.pack.sample": b"{}", "surecount.pack.skimmed": b"{}", "surecount.pack.header-lengths": b"",
+    "surecount.pack.header-bytes": b"y", "producer.surecount.topic": b"z",
+}  # fmt: skip
+"""All headers of ours, and one under whose name one of them is kept, as a producer may send them."""
+
+
+def test_headers_that_a_producer_forges_are_its_own(make: Callable[..., Running]) -> None:
+    run = make(
+        """
+        [source]
+        event_time = { field = "ts", unit = "ms" }
+        idle_after = "2 min"
+        horizon = "1 s"
+        [[source.pathway]]
+        name = "main"
+        topics = ["NAME.in"]
+        [checkpoint]
+        interval = "1 s"
+        """
+        + AGGREGATES,
+        partitions=1,
+    )
+    topic = f"{run.pipeline.name}.in"
+    forged = {name: value.replace(b"NAME", run.pipeline.name.encode()) for name, value in FORGED.items()}
+    producer = _producer(run)
+    numbers = count()
+    sent: dict[int, dict[str, bytes]] = {}
+
+    def send(headers: dict[str, bytes], **changed: Any) -> int:
+        number = next(numbers)
+        value = json.dumps({**GOOD, "n": number, **changed}).encode()
+        producer.produce(topic, value, timestamp=NOW, headers=headers)
+        producer.flush()
+        sent[number] = headers
+        return number
+
+    for _ in range(3):
+        send({"trace": b"1"})
+        send(forged)
+    rejected = send(forged, amount="many")
+    young = send({}, ts=NOW + 50_000)
+    jobs = {job: submit(run.pipeline, run.file, run.flink, run.stack.flink_env(), job=job) for job in run.pipeline.jobs}
+
+    def last_watermark() -> int:
+        return max((int(_ours(m).get("watermark", b"0")) for m in run.read(run.pipeline.topics.clean)), default=0)
+
+    def horizon_has_passed() -> bool:
+        send({}, ts=NOW + 50_000)
+        return last_watermark() > NOW + 10_000
+
+    wait_until(horizon_has_passed, 60, "a watermark beyond the horizon of the first records", poll_s=0.5)
+    too_old = [send(headers) for headers in (forged, {"surecount.replayed": b"0@0"})]
+    wait_until(lambda: len(run.read(run.pipeline.topics.rejects)) == 3, 60, "what is too old to be rejected")
+
+    rejects = {json.loads(m.value())["n"]: m for m in run.read(run.pipeline.topics.rejects)}
+    assert {number: _ours(m)["reason"] for number, m in rejects.items()} == {
+        rejected: b"mistyped_field",
+        **dict.fromkeys(too_old, b"beyond_horizon"),
+    }
+    clean = run.read(run.pipeline.topics.clean)
+    assert sorted(json.loads(m.value())["n"] for m in clean) == sorted(sent.keys() - rejects.keys())
+    for message in [*clean, *rejects.values()]:
+        number = json.loads(message.value())["n"]
+        assert _origin(message) == ("main", topic, 0, number)
+        kept = {name: value for name, value in message.headers() if not name.startswith("surecount.")}
+        assert {as_sent(name): value for name, value in kept.items()} == sent[number]
+        assert _ours(message).keys() - {"watermark"} == {
+            "pathway", "topic", "partition", "offset", "version",
+            *({"reason", "timestamp", "detail", "job"} if number in rejects else ()),
+        }  # fmt: skip
+    assert all(run.flink.checkpoints(job)["counts"]["restored"] == 0 for job in jobs.values())
+
+    # Those that only a replay lets in, once; nothing waits for their times, and they move no watermark.
+    before = last_watermark()
+    assert replay(run.pipeline, ["beyond_horizon"]).replayed == {("beyond_horizon", run.pipeline.topics.replay): 2}
+    assert replay(run.pipeline, ["beyond_horizon"]).replayed == {}
+    wait_until(lambda: len(run.read(run.pipeline.topics.clean)) == len(clean) + 2, 60, "what was replayed")
+    found = {json.loads(m.value())["n"]: m for m in run.read(run.pipeline.topics.clean)}
+    for number in too_old:
+        assert _origin(found[number]) == ("main", topic, 0, number)
+        assert found[number].timestamp()[1] == NOW
+        assert int(_ours(found[number])["watermark"]) >= before
+        own = {as_sent(n): value for n, value in found[number].headers() if not n.startswith("surecount.")}
+        assert own == sent[number]
+
+    def goes_on() -> bool:
+        send({}, ts=NOW + 58_000)
+        return last_watermark() > before
+
+    wait_until(goes_on, 60, "a watermark that does not wait for the replay topic", poll_s=0.5)
+    assert young in found
+    report = audit(run.pipeline)
+    assert report.balanced, report.summary()
+    assert report.ingest is not None and report.ingest.total.duplicates == 0
 
 
 def now_ms() -> int:
@@ -233,6 +331,11 @@ def _producer(run: Running) -> Producer:
 def _numbered(value: bytes, number: int) -> bytes:
     """The JSON object with one more member in front."""
     return b'{"n": %d, ' % number + value[1:]
+
+
+def _ours(message: Message) -> dict[str, bytes]:
+    """The headers that jobs have added, without their prefix."""
+    return {n.removeprefix("surecount."): value for n, value in message.headers() or [] if n.startswith("surecount.")}
 
 
 def _origin(message: Message) -> tuple[str, str, int, int]:

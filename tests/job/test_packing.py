@@ -27,6 +27,7 @@ from tests.unit.test_contract import ODD
 from tests.unit.test_decode import GOOD, NOW, SPEC
 from udfs import packs
 from udfs.decode import Batch, Decoder, Int64s
+from udfs.headers import as_sent
 
 PROGRAM = Path(__file__).with_name("packing") / "Pack.java"
 LAYOUT = {"surecount.pack.layout": packs.LAYOUT, "surecount.pack.records": "20", "topic": "events"}
@@ -67,6 +68,11 @@ def _digits(data: bytes | None) -> str:
 
 def intercepted(polled: Polled, **settings: str) -> list[Pack]:
     """What the interceptor makes of one poll."""
+    return [Pack(line) for line in _printed(polled, settings)]
+
+
+def _printed(polled: Polled, settings: dict[str, str]) -> list[str]:
+    """What comes of one poll, as the program prints it."""
     lines = [
         "\t".join(
             [
@@ -82,7 +88,7 @@ def intercepted(polled: Polled, **settings: str) -> list[Pack]:
     command += [f"{name}={value}" for name, value in (LAYOUT | settings).items()]
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [Pack(line) for line in done.stdout.splitlines()]
+    return done.stdout.splitlines()
 
 
 def made(count: int, chance: random.Random, *, size: int = 8) -> list[Sent]:
@@ -127,6 +133,39 @@ def test_the_youngest_record_can_be_the_sample() -> None:
     [pack] = intercepted({0: records}, **{"surecount.pack.sample": "youngest"})
     sample = (pack.kafka_ms, pack.headers["at"], pack.headers[packs.SAMPLE_HEADER], pack.offset)
     assert sample == (NOW + 6, b"6", b"6", 19)
+
+
+OWN_NAMES = [
+    "x",
+    "surecount",
+    "producer.x",
+    "surecount.",
+    "surecount.topic",
+    "producer.surecount.topic",
+    "surecount.ü\n",
+]
+KEPT_NAMES = ["x", "surecount", "producer.x", "producer.surecount.", "producer.surecount.topic",
+    "producer.producer.surecount.topic", "producer.surecount.ü\n"]  # fmt: skip
+NAMED = [
+    [Sent(b"1", headers=tuple((name, b"%d" % n) for n, name in enumerate(names))), Sent(b"2", headers=(("a", None),))]
+    for names in (OWN_NAMES, KEPT_NAMES)
+]
+
+
+@pytest.mark.parametrize(("topics", "kept"), [("other;events", NAMED[1]), ("other", NAMED[0])])
+def test_headers_named_as_ours_are_put_aside_in_topics_of_others(topics: str, kept: list[Sent]) -> None:
+    found = intercepted({0: NAMED[0]}, **{"surecount.pack.foreign": topics})
+    assert [record for pack in found for record in pack.records] == kept
+    for name, given in zip(OWN_NAMES, KEPT_NAMES, strict=True):
+        assert as_sent(given) == name
+
+
+def test_a_relay_puts_them_aside_before_it_adds_its_own() -> None:
+    lines = [line.split("\t") for line in _printed({0: NAMED[0], 3: NAMED[0]}, {"aside": ""})]
+    headers = [tuple(zip(line[5::2], line[6::2], strict=True)) for line in lines]
+    named = [tuple((name.encode().hex(), _digits(value)) for name, value in sent.headers) for sent in NAMED[1]]
+    assert sorted(headers) == sorted(named * 2)
+    assert sorted((line[0], line[4]) for line in lines) == [(p, v) for p in "03" for v in ("31", "32")]
 
 
 def test_a_pack_of_large_records_holds_fewer_and_not_each_is_looked_into() -> None:
@@ -286,7 +325,7 @@ def _lengths(end: int) -> Sequence[int]:
     return [last - first for first, last in pairwise(edges)]
 
 
-@pytest.mark.parametrize("layout", ["1", "3"])
+@pytest.mark.parametrize("layout", ["2", "4"])
 def test_a_job_of_another_layout_is_refused(layout: str) -> None:
     with pytest.raises(AssertionError, match="job and jar have to be of one version"):
         intercepted({0: [Sent()]}, **{"surecount.pack.layout": layout})

@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from typer.testing import CliRunner
 
 from surecount import topics
 from surecount.commands.rejects import app
+from surecount.errors import SurecountError
 from surecount.local.stack import Stack
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.submit import submit
 from surecount.replay import replay
 from surecount.waiting import wait_until
 from tests.conftest import Running
-from udfs.records import ORIGIN_HEADERS
+from udfs.headers import ORIGIN_HEADERS
 
 AGGREGATE = """
 decode = "NAME_own:decode"
@@ -166,8 +169,7 @@ def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[...,
     snapshot = stop(run, job)
     ship(run, 'amount.removesuffix(" EUR")')
 
-    targets = {("decode_failed", f"{name}.in"): 2, ("decode_failed", f"{name}.pathway.far"): 2}
-    assert replay(run.pipeline).replayed == targets
+    assert replay(run.pipeline).replayed == {("decode_failed", outputs.replay): 4}
     assert replay(run.pipeline).replayed == {}
     start(run, "ingest", snapshot)
     has(run, outputs.clean, 6)
@@ -183,10 +185,10 @@ def test_ingest_writes_each_event_once_whichever_way_it_came(make: Callable[...,
         replayed = dict(message.headers()).get("surecount.replayed")
         if rejected := rejects.get(message.value()):
             assert replayed == b"%d@%d" % (rejected.partition(), rejected.offset())
+            assert origin_of(message) == origin_of(rejected)
         else:
             assert replayed is None
         if message.value() in bad[2:]:
-            assert origin_of(message) == origin_of(rejects[message.value()])
             assert origin_of(message)["surecount.partition"] == b"7"
 
 
@@ -195,18 +197,18 @@ def written(run: Running, topic: str) -> int:
     return sum(end for _, end in topics.offsets(run.pipeline.kafka, [topic]).values())
 
 
-def fill(run: Running, number: int) -> list[bytes]:
-    """Write rejects of three reasons in turn, as a job would; their values."""
+def fill(run: Running, number: int, job: str = "aggregate", at_ms: int = 0) -> list[bytes]:
+    """Write rejects of three reasons in turn, as a job would, now or at a time; their values."""
     values = [b"%d" % i for i in range(number)]
     producer = Producer(topics.client_config(run.pipeline.kafka))
     for i, value in enumerate(values):
         stated = {
             "topic": f"{run.pipeline.name}.in", "partition": i % 2, "offset": i, "timestamp": 1_000 + i,
             "reason": ("empty", "not_json", "tombstone")[i % 3], "detail": "\x1b[31m",
-            "job": f"{run.pipeline.name}.aggregate", "version": "1.0",
+            "job": f"{run.pipeline.name}.{job}", "version": "1.0", "pathway": "web",
         }  # fmt: skip
         headers = [(f"surecount.{name}", str(what).encode()) for name, what in stated.items()]
-        producer.produce(run.pipeline.topics.rejects, value, b"\xff", headers=headers)
+        producer.produce(run.pipeline.topics.rejects, value, b"\xff", headers=headers, timestamp=at_ms)
     producer.flush()
     return values
 
@@ -238,23 +240,66 @@ def test_of_two_replays_at_once_one_goes_on_with_the_rest(make: Callable[..., Ru
 
 
 def test_a_replay_that_is_killed_goes_on(make: Callable[..., Running]) -> None:
-    run = make(PLAIN)
-    raw = f"{run.pipeline.name}.in"
-    values = fill(run, 20_000)
+    run = make(f'[source]\npathway = [{{ name = "web", topics = ["NAME.in"] }}]\n{AGGREGATE}')
+    topic = run.pipeline.topics.replay
+    values = fill(run, 20_000, "ingest")
     slow = slowed(run)
     for _ in range(2):
-        enough = written(run, raw) + 3_000
+        enough = written(run, topic) + 3_000
         with subprocess.Popen([*COMMAND, str(slow)]) as process:
             try:
-                wait_until(lambda: written(run, raw) > enough, 60, "some to be replayed", poll_s=0.01)  # noqa: B023
+                wait_until(lambda: written(run, topic) > enough, 60, "some to be replayed", poll_s=0.01)  # noqa: B023
             finally:
                 process.kill()
-    replayed = len(run.read(raw))
+    replayed = len(run.read(topic))
     assert 0 < replayed < 13_334
     assert replay(run.pipeline).replayed.total() == 13_334 - replayed
     assert replay(run.pipeline).replayed == {}
-    assert replay(run.pipeline, ["tombstone", "empty"]).replayed == {("tombstone", raw): 6_666}
-    assert Counter(message.value() for message in run.read(raw)) == dict.fromkeys(values, 1)
+    assert replay(run.pipeline, ["tombstone", "empty"]).replayed == {("tombstone", topic): 6_666}
+    assert Counter(message.value() for message in run.read(topic)) == dict.fromkeys(values, 1)
+
+
+def forget(run: Running) -> None:
+    """Have Kafka forget how far each reason is replayed."""
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    prefix = run.pipeline.group_id("replay.")
+    groups = [group for group in topics.Admin(run.pipeline.kafka).groups() if group.startswith(prefix)]
+    assert groups
+    for done in admin.delete_consumer_groups(groups).values():
+        done.result(30)
+
+
+def test_the_replay_topic_tells_what_kafka_has_forgotten(make: Callable[..., Running]) -> None:
+    run = make(f'[source]\npathway = [{{ name = "web", topics = ["NAME.in"] }}]\n{AGGREGATE}')
+    fill(run, 30, "ingest")
+    assert replay(run.pipeline, ["empty"]).replayed.total() == 10
+    forget(run)
+    again = replay(run.pipeline)
+    assert again.replayed == {("not_json", run.pipeline.topics.replay): 10}
+    assert again.left_out["empty", "was replayed or left out before"] == 10
+    assert len(run.read(run.pipeline.topics.replay)) == 20
+
+
+def test_a_reject_older_than_positions_are_kept_is_not_sent_unasked(make: Callable[..., Running]) -> None:
+    run = make(PLAIN)
+    raw, rejects = f"{run.pipeline.name}.in", run.pipeline.topics.rejects
+    settings = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+    entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in settings.items()]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, rejects, incremental_configs=entries)
+    admin = AdminClient(topics.client_config(run.pipeline.kafka))
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(30)
+    fill(run, 3, at_ms=int(time.time() * 1000) - 8 * 86_400_000)
+    with pytest.raises(SurecountError, match=r"whether it was replayed before is not known") as refused:
+        replay(run.pipeline)
+    assert "--forgotten skip" in refused.value.hint
+    assert replay(run.pipeline, forgotten="skip").replayed == {}
+    assert run.read(raw) == []
+    assert replay(run.pipeline, forgotten="send").replayed.total() == 2
+    # Now there are positions.
+    assert replay(run.pipeline).replayed == {}
+    fill(run, 3)
+    assert replay(run.pipeline).replayed.total() == 2
 
 
 def test_rejects_are_listed_and_counted(make: Callable[..., Running]) -> None:
@@ -278,5 +323,5 @@ def test_rejects_are_listed_and_counted(make: Callable[..., Running]) -> None:
     assert said("list").count("1970-01-01") == 20
     counts = json.loads(said("count", "--json"))
     assert (counts["total"], counts["by_reason"]) == (30, {"empty": 10, "not_json": 10, "tombstone": 10})
-    assert counts["rejects"][0] == {"reason": "empty", "job": job, "pathway": "", "count": 10}
+    assert counts["rejects"][0] == {"reason": "empty", "job": job, "pathway": "web", "count": 10}
     assert json.loads(said("replay", "--dry-run", "--json"))["replayed"][0]["count"] == 10

@@ -132,7 +132,7 @@ def test_each_job_has_its_topics_clusters_and_group() -> None:
     assert (relay.group, relay.sources, relay.outputs) == ("surecount.shop.relay.eu", ["far"], ["shop.pathway.eu"])
     assert relay.source_kafka.bootstrap_servers == "eu:9092" and relay.output_kafka == pipeline.kafka
     ingest = ingest_stage(pipeline)
-    assert (ingest.group, ingest.sources) == ("surecount.shop.ingest", ["in", "shop.pathway.eu"])
+    assert (ingest.group, ingest.sources) == ("surecount.shop.ingest", ["in", "shop.pathway.eu", "shop.replay"])
     assert ingest.outputs == ["shop.clean", "shop.rejects", "twice"]
     assert ingest.source_kafka == ingest.output_kafka == pipeline.kafka
     assert aggregate_stage(pipeline).sources == ["shop.clean"]

@@ -24,7 +24,23 @@ from surecount.audit.retention import Evidence, ReadBy
 from surecount.audit.upstream import Upstream
 from surecount.config import Kafka, Pipeline
 from tests.unit.test_audit_recount import MINUTE, T0, MemoryReader, Topics
-from tests.unit.test_audit_upstream import BY_ID, BY_ORIGIN, EU, INPUTS, OUTPUTS, RELAY, SENT, Sent, World, copy, run
+from tests.unit.test_audit_upstream import (
+    BY_ID,
+    BY_ORIGIN,
+    EU,
+    INPUTS,
+    OUTPUTS,
+    RELAY,
+    REPLAY,
+    SENT,
+    Sent,
+    World,
+    copy,
+    run,
+)
+
+KEPT_INPUTS = [place for place in INPUTS if place[0] != REPLAY]
+"""But for the replay topic, which is kept for ever."""
 
 NOW = T0 + 10 * MINUTE
 """When all has been read and written: after all event times."""
@@ -58,7 +74,7 @@ class Trimmed:
     def relay(self) -> Report:
         _, end = self.world.ranges(self.world.far, [("a", 0)])["a", 0]
         sources = {("a", 0): (min(self.far_begin, end), end)}
-        return self.upstream().relay(EU, Cut(sources, self.ranges(INPUTS[3:]), quiet=True, notes=(), at_ms=NOW))
+        return self.upstream().relay(EU, Cut(sources, self.ranges(INPUTS[4:]), quiet=True, notes=(), at_ms=NOW))
 
 
 def trims(world: World, draw: random.Random, places: list[Place]) -> dict[Place, int]:
@@ -70,7 +86,7 @@ def trims(world: World, draw: random.Random, places: list[Place]) -> dict[Place,
 def test_right_runs_are_never_blamed(sent: list[Sent], pipeline: Pipeline, seed: int) -> None:
     draw = random.Random(seed)
     world = run(sent, pipeline, seed)
-    found = Trimmed(world, trims(world, draw, [*INPUTS, *OUTPUTS]), draw.randint(0, 9), seed)
+    found = Trimmed(world, trims(world, draw, [*KEPT_INPUTS, *OUTPUTS]), draw.randint(0, 9), seed)
     for report in (found.ingest(), found.relay()):
         assert report.balanced, report.differences
         assert report.ingest is None or report.ingest.balanced, report.summary()
@@ -81,7 +97,7 @@ def test_right_runs_are_never_blamed(sent: list[Sent], pipeline: Pipeline, seed:
 def test_with_all_outputs_there_what_is_left_is_compared_exactly(sent: list[Sent], seed: int, doubles: bool) -> None:
     """Whatever is deleted of raw topics: a lost output of a record that is left is found, and any that stands twice."""
     draw = random.Random(seed)
-    world = run([replace(one, far=False, replayed=False) for one in sent], seed=seed)
+    world = run([replace(one, far=False, replayed=None) for one in sent], seed=seed)
     begin = trims(world, draw, INPUTS[:3])
     outputs = [
         (place, at)
@@ -192,3 +208,18 @@ def test_a_relay_topic_that_lost_copies_still_finds_those_behind() -> None:
     assert found.relay().balanced
     world.main.remove(place, 2)
     assert [d.kind for d in found.relay().differences] == ["relay_missing"]
+
+
+def test_a_replay_of_what_is_deleted_leaves_its_reject_to_be() -> None:
+    """The raw record is deleted; its reject and the clean record of its replay have one origin."""
+    world = run([Sent(1, replayed=0)])
+    [clean] = world.main.messages["shop.clean", 0] + world.main.messages["shop.clean", 1]
+    headers = {"surecount.reason": b"beyond_horizon", "surecount.timestamp": b"%d" % clean.timestamp()[1]}
+    rejected = {**dict(clean.headers() or []), **headers, "surecount.job": b"shop.ingest"}
+    copy(world.main, clean, "shop.rejects", headers=[*rejected.items()])
+    there = Trimmed(world, {})
+    assert [difference.kind for difference in there.ingest().differences] == ["reject_unexpected"]
+    for _ in range(101):
+        world.main.put("a", b"deleted")
+    report = Trimmed(world, {("a", 0): 101}).ingest()
+    assert report.balanced, report.summary()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,15 +40,16 @@ BY_ID: Pipeline = parse(
 )
 BY_ORIGIN: Pipeline = parse({"name": "shop", "source": SOURCE, "aggregate": AGGREGATE}, "test")
 EU = BY_ID.pathways[1]
-RELAY = "shop.pathway.eu"
-INPUTS = [("a", 0), ("a", 1), ("b", 0), (RELAY, 0), (RELAY, 1)]
+RELAY, REPLAY = "shop.pathway.eu", "shop.replay"
+INPUTS = [("a", 0), ("a", 1), ("b", 0), (REPLAY, 0), (RELAY, 0), (RELAY, 1)]
 OUTPUTS = [("shop.clean", 0), ("shop.clean", 1), ("shop.rejects", 0), ("twice", 0)]
 Headers = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One record as it is sent, to the relayed pathway's topic on the other cluster where ``far``."""
+    """One record as it is sent, to the relayed pathway's topic on the other cluster where ``far``; by `rejects replay`
+    where ``replayed``, the offset of topic "a", partition 0, that it was rejected at."""
 
     n: int = 0
     who: str = "ada"
@@ -55,8 +57,20 @@ class Sent:
     place: Place = ("a", 0)
     far: bool = False
     bad: bool = False
-    replayed: bool = False
+    replayed: int | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    def is_at(self, place: Place) -> bool:
+        """Whether it is sent to a partition of the pipeline's own cluster."""
+        return self.place == place and not self.far and self.replayed is None
+
+    def again(self, rejected: Mapping[int, Sent], number: int) -> Sent:
+        """Where it is replayed, what was rejected at its offset, or else itself at an offset that no other one has."""
+        if self.replayed is None:
+            return self
+        if self.replayed in rejected:
+            return replace(rejected[self.replayed], replayed=self.replayed)
+        return replace(self, replayed=100 + number, far=False)
 
 
 @dataclass
@@ -70,6 +84,11 @@ class World:
     def __post_init__(self) -> None:
         self.main.messages |= {place: [] for place in [*INPUTS, *OUTPUTS]}
         self.far.messages["a", 0] = []
+
+    def next_offset(self, place: Place) -> int:
+        """The offset that the next record gets."""
+        log = self.main.messages[place]
+        return (log[-1].offset() or 0) + 1 if log else 0
 
     def ranges(self, topics: Topics, places: list[Place]) -> dict[Place, tuple[int, int]]:
         logs = {place: topics.messages[place] for place in places}
@@ -89,7 +108,7 @@ class World:
         return self.upstream(seed).ingest(cut)
 
     def relay(self, seed: int = 0) -> Report:
-        copies = self.ranges(self.main, INPUTS[3:])
+        copies = self.ranges(self.main, INPUTS[4:])
         return self.upstream(seed).relay(EU, Cut(self.ranges(self.far, [("a", 0)]), copies, quiet=True, notes=()))
 
 
@@ -98,37 +117,47 @@ def origin(pathway: str, topic: str, partition: int, offset: int) -> Headers:
     return {f"surecount.{name}": str(text).encode() for name, text in texts.items()}
 
 
+def aside(headers: Headers) -> Headers:
+    """A producer's headers as jobs keep them."""
+    return {
+        f"producer.{name}" if re.match(r"(producer\.)*surecount\.", name) else name: headers[name] for name in headers
+    }
+
+
 def run(sent: list[Sent], pipeline: Pipeline = BY_ID, seed: int = 0) -> World:
     """A world in which relay and ingest have done all right; the order of arrival is random."""
     world, order = World(pipeline), random.Random(seed)
     arrivals: list[tuple[Sent, Message, Headers]] = []
-    for one in sent:
+    rejected = {offset: one for offset, one in enumerate(o for o in sent if o.is_at(("a", 0))) if one.bad}
+    for one in (one.again(rejected, number) for number, one in enumerate(sent)):
         ts = T0 + one.minute * MINUTE
         value = b"{" if one.bad else dump({"ts": ts, "who": one.who, "n": one.n})
-        own = [*one.headers, *([("surecount.replayed", b"1")] if one.replayed else [])]
-        more: dict[str, Any] = {"key": b"key", "headers": own, "timestamp": (1, ts + one.n)}
-        if one.far:
+        own, stated = aside(dict(one.headers)), origin("web", *one.place, world.next_offset(one.place))
+        more: dict[str, Any] = {"key": b"key", "headers": [*one.headers], "timestamp": (1, ts + one.n)}
+        place = one.place
+        if one.replayed is not None:
+            place, stated = (REPLAY, 0), origin("web", "a", 0, one.replayed)
+            own["surecount.replayed"] = b"0@0"
+            headers = {**own, **stated, "surecount.timestamp": b"%d" % (ts + one.n)}
+            more |= {"headers": shuffled(headers, order), "timestamp": (2, T0 + 99 * MINUTE)}
+        elif one.far:
             offset = world.far.put("a", value, **more)
-            stated = origin("eu", "a", 0, offset)
-            place: Place = (RELAY, order.randint(0, 1))
-            more["headers"] = shuffled({**dict(own), "surecount.relayed": b"0 %d %d a" % (offset, ts // 1000)}, order)
-        else:
-            place = one.place
-        offset = world.main.put(place[0], value, partition=place[1], **more)
-        arrivals.append((one, world.main.messages[place][-1], stated if one.far else origin("web", *place, offset)))
+            place, stated = (RELAY, order.randint(0, 1)), origin("eu", "a", 0, offset)
+            relayed = {"surecount.relayed": b"0 %d %d a" % (offset, ts // 1000)}
+            more["headers"] = shuffled({**own, **relayed}, order)
+        world.main.put(place[0], value, partition=place[1], **more)
+        arrivals.append((one, world.main.messages[place][-1], {**own, **stated}))
     order.shuffle(arrivals)
     known: dict[object, int] = {}
     watermark = None
-    for one, message, stated in arrivals:
-        headers = {**dict(message.headers() or []), **stated}
+    for one, message, headers in arrivals:
         ts = T0 + one.minute * MINUTE
         known = {event: time for event, time in known.items() if watermark is None or time + MINUTE >= watermark}
-        headers.pop("surecount.relayed", None)
-        given = dict(message.headers() or [])
-        event = (one.who, one.n) if pipeline.source.event_id else tuple({**stated, **given}[name] for name in stated)
-        if one.bad or (watermark is not None and ts < watermark - MINUTE and not one.replayed):
+        event = (one.who, one.n) if pipeline.source.event_id else tuple(headers[name] for name in origin("", "", 0, 0))
+        is_beyond = watermark is not None and ts < watermark - MINUTE and one.replayed is None
+        if one.bad or is_beyond:
             headers["surecount.reason"] = b"not_json" if one.bad else b"beyond_horizon"
-            headers["surecount.timestamp"] = b"%d" % message.timestamp()[1]
+            headers["surecount.timestamp"] = b"%d" % (ts + one.n)
             headers["surecount.job"] = b"shop.ingest"
             topic = "shop.rejects"
         else:
@@ -139,7 +168,8 @@ def run(sent: list[Sent], pipeline: Pipeline = BY_ID, seed: int = 0) -> World:
             watermark = max(watermark or 0, ts - MINUTE // 2)
         if topic != "twice" or pipeline.topics.duplicates:
             partition = order.randint(0, 1) if topic == "shop.clean" else 0
-            copy(world.main, message, topic, partition, headers=shuffled(headers, order))
+            timestamp = (1, ts + one.n)
+            copy(world.main, message, topic, partition, headers=shuffled(headers, order), timestamp=timestamp)
     return world
 
 
@@ -154,7 +184,10 @@ def shuffled(headers: Headers, order: random.Random) -> list[tuple[str, bytes]]:
     return order.sample(written, len(written))
 
 
-OWN = st.lists(st.tuples(st.sampled_from(["x", "y"]), st.sampled_from([b"", b"1", None])), max_size=3).map(tuple)
+FORGED = ["surecount.offset", "surecount.replayed", "surecount.relayed", "surecount.watermark", "producer.surecount.x"]
+OWN = st.lists(st.tuples(st.sampled_from(["x", "y", *FORGED]), st.sampled_from([b"", b"1", None])), max_size=3).map(
+    tuple
+)
 SENT = st.builds(
     Sent,
     n=st.integers(0, 2),
@@ -163,7 +196,7 @@ SENT = st.builds(
     place=st.sampled_from(INPUTS[:3]),
     far=st.booleans(),
     bad=st.integers(0, 5).map(lambda x: x == 0),
-    replayed=st.integers(0, 9).map(lambda x: x == 0),
+    replayed=st.integers(-40, 3).map(lambda x: x if x >= 0 else None),
     headers=OWN,
 )
 
@@ -175,7 +208,7 @@ def test_right_runs_balance(sent: list[Sent], pipeline: Pipeline, seed: int) -> 
     report = world.ingest(seed)
     assert report.balanced, report.differences
     assert report.ingest is not None
-    far = sum(one.far for one in sent)
+    far = sum(one.far and one.replayed is None for one in sent)
     assert [flow.raw_in for flow in report.ingest.pathways.values()] == [len(sent) - far, far]
     logs = {place: len(world.main.messages[place]) for place in OUTPUTS}
     total = report.ingest.total
@@ -189,8 +222,8 @@ def test_right_runs_balance(sent: list[Sent], pipeline: Pipeline, seed: int) -> 
 @settings(max_examples=100)
 @given(st.lists(SENT, min_size=1, max_size=12), st.integers(0, 99), st.data())
 def test_no_record_is_lost_or_doubled_unseen(sent: list[Sent], seed: int, data: st.DataObject) -> None:
-    world = run([replace(one, replayed=False) for one in sent], seed=seed)
-    place = data.draw(st.sampled_from([place for place in (*OUTPUTS, *INPUTS[3:]) if world.main.messages[place]]))
+    world = run([replace(one, replayed=None) for one in sent], seed=seed)
+    place = data.draw(st.sampled_from([place for place in (*OUTPUTS, *INPUTS[4:]) if world.main.messages[place]]))
     offset = data.draw(st.integers(0, len(world.main.messages[place]) - 1))
     if data.draw(st.booleans()):
         world.main.remove(place, offset)
@@ -288,10 +321,63 @@ def test_events_that_come_again_are_a_note() -> None:
 
 
 def test_a_replayed_record_without_id_is_the_one_that_it_states() -> None:
-    again = Sent(place=("b", 0), replayed=True, headers=tuple(origin("web", "a", 0, 0).items()))
-    report = run([Sent(), again], BY_ORIGIN).ingest()
+    # As a replay that was sent twice would be.
+    report = run([Sent(bad=True), Sent(replayed=0), Sent(replayed=0)], BY_ORIGIN).ingest()
     assert report.balanced and report.ingest is not None
-    assert report.ingest.pathways["web"] == Flow(2, 1, 0, 1)
+    assert report.ingest.pathways["web"] == Flow(3, 0, 3, 0)
+    world = run([Sent(replayed=7)], BY_ORIGIN)
+    copy(world.main, world.main.messages[REPLAY, 0][0], REPLAY)
+    report = world.ingest()
+    assert report.ingest is not None and report.ingest.pathways["web"] == Flow(2, 1, 0, 1)
+
+
+ORIGIN = tuple(origin("web", "a", 0, 0).items())
+
+
+@pytest.mark.parametrize("pipeline", [BY_ID, BY_ORIGIN])
+def test_headers_that_a_producer_forges_make_no_record_a_copy_of_another(pipeline: Pipeline) -> None:
+    forged = [Sent(n, place=("b", 0), headers=(*ORIGIN, ("surecount.replayed", b"0@0"))) for n in range(1, 4)]
+    world = run([Sent(), *forged], pipeline)
+    report = world.ingest()
+    assert report.balanced and report.ingest is not None
+    assert report.ingest.pathways["web"] == Flow(4, 4, 0, 0)
+    # As it was when they were believed: one of them was clean, and the others were taken for its copies.
+    for partition in (0, 1):
+        log = world.main.messages["shop.clean", partition]
+        log[:] = [message for message in log if b'"n":1' in (message.value() or b"") or b'"n":0' in message.value()]
+    assert {difference.kind for difference in world.ingest().differences} == {"clean_missing"}
+
+
+def test_a_forged_mark_takes_no_record_out_of_the_books_of_a_relay() -> None:
+    world = run([Sent(far=True, headers=(("surecount.replayed", b"0@0"),))])
+    assert world.relay().balanced
+    for log in (world.main.messages[RELAY, 0], world.main.messages[RELAY, 1]):
+        log.clear()
+    assert [difference.kind for difference in world.relay().differences] == ["relay_missing"]
+
+
+@pytest.mark.parametrize("changed", [without("surecount.offset"), stating(timestamp="soon"), stating(timestamp="1e3")])
+def test_a_record_of_the_replay_topic_says_where_and_when_it_was(changed: dict[str, Any]) -> None:
+    world = run([Sent(replayed=7)])
+    assert world.ingest().balanced
+    change(REPLAY, **changed)(world)
+    assert "malformed" in {difference.kind for difference in world.ingest().differences}
+
+
+def test_a_record_of_the_replay_topic_without_a_timestamp_has_that_of_the_topic() -> None:
+    world = run([Sent(replayed=7)])
+    change(REPLAY, timestamp=(2, T0), **without("surecount.timestamp"))(world)
+    assert world.ingest().balanced
+    change(REPLAY, timestamp=(2, T0 + 1))(world)
+    assert {difference.kind for difference in world.ingest().differences} == {"clean_changed"}
+
+
+def test_a_clean_record_that_the_aggregate_job_gets_again_is_not_ingests() -> None:
+    world = run([Sent()])
+    [message] = [*world.main.messages["shop.clean", 0], *world.main.messages["shop.clean", 1]]
+    headers = [*(message.headers() or []), ("surecount.returned", b"0@0")]
+    copy(world.main, message, "shop.clean", headers=headers)
+    assert world.ingest().balanced
 
 
 def test_progress_ends_at_its_total() -> None:

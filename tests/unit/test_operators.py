@@ -13,7 +13,7 @@ from jobs.operators import DecodeAndCombine, DecodeAndIdentify, _Decode
 from tests.unit.packing import Sent, columns
 from udfs import partials
 from udfs.combine import unpack
-from udfs.records import RELAYED_HEADER
+from udfs.headers import RELAYED_HEADER
 from udfs.spec import Aggregate, EventTime, Field, Inlet, Spec
 
 SPEC = Spec(

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.packing import Sent, columns, records, unpacked
+from udfs.decode import Columns
+from udfs.headers import RELAYED_HEADER
 from udfs.packs import Unpacked, unpack
-from udfs.records import RELAYED_HEADER, Arrived, Origin, arrive, sources
+from udfs.records import Arrived, Origin, arrive, arrive_again, by_bucket, sources
 from udfs.spec import Inlet
 
 
@@ -109,3 +111,57 @@ def test_records_without_relay_keep_all_headers_of_a_value(sent: list[Sent]) -> 
         if (own := [(name, value) for name, value in record.headers if value is not None])
     }
     assert came.own_headers(np.arange(len(sent))) == expected
+
+
+FORGED = (
+    ("surecount.pathway", b"east"),
+    ("surecount.topic", b"one"),
+    ("surecount.partition", b"1"),
+    ("surecount.offset", b"7"),
+    ("surecount.replayed", b"0@0"),
+)
+
+
+def identified(came: Arrived) -> tuple[list[bytes], list[bool]]:
+    """The ids of records without id fields, and which are replayed."""
+    rows = np.arange(len(came.offset))
+    [(_, found)] = by_bucket(came, Columns(rows, rows, {}), (), 1)
+    return found.column("id").tolist(), found.column("replayed").tolist()
+
+
+@pytest.mark.parametrize("source", ["one", "west.copies"])
+def test_headers_of_a_raw_record_or_of_a_copy_make_it_no_other_record(source: str) -> None:
+    ids, replayed = identified(arrived(source, Sent(offset=5, headers=FORGED), Sent(offset=6, headers=FORGED)))
+    assert len(set(ids)) == 2
+    assert replayed == [False, False]
+
+
+def again(*sent: Sent) -> Arrived:
+    return arrive_again(found(*sent), np.full(len(sent), 3), "shop.replay")
+
+
+def test_a_replayed_record_is_the_one_that_it_was() -> None:
+    own = (("own", b"\xff"), ("producer.surecount.topic", b"9"))
+    timestamps = (b"1767225600000", b"-1", b"0", b"1769860799123000000", b"9" * 19)
+    came = again(
+        *(
+            Sent(offset=n, kafka_ms=5, headers=(*own, *FORGED, ("surecount.timestamp", ms)))
+            for n, ms in enumerate(timestamps)
+        )
+    )
+    assert [came.origin(row) for row in range(5)] == [Origin("east", "one", 1, 7)] * 5
+    assert came.kafka_ms.tolist() == [1_767_225_600_000, -1, 0, 1_769_860_799_123_000_000, 5]
+    assert came.own_headers(np.arange(5)) == {row: [*own, FORGED[-1]] for row in range(5)}
+    ids, replayed = identified(came)
+    direct, _ = identified(arrive(found(Sent(offset=7)), np.zeros(1, np.int64), np.ones(1, np.int64), INLETS))
+    assert (set(ids), replayed) == ({*direct}, [True] * 5)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in FORGED[:4]])
+@pytest.mark.parametrize("said", [None, b"", b"x", b"9" * 30])
+def test_a_replayed_record_that_does_not_say_where_it_was_counts_where_it_stands(name: str, said: bytes | None) -> None:
+    headers = tuple((n, said if n == name else value) for n, value in FORGED if n != name or said is not None)
+    came = again(Sent(offset=5, kafka_ms=9, headers=(*headers, ("surecount.timestamp", b"soon"))))
+    stands = name in ("surecount.pathway", "surecount.topic") and said not in (None, b"")
+    assert (came.origin(0) == Origin("replay", "shop.replay", 3, 5)) != stands
+    assert came.kafka_ms.tolist() == [9]

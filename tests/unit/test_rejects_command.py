@@ -32,7 +32,7 @@ PATHWAYS = parse(
     },
     "test",
 )
-PARTITIONS = {"raw": 4, "more": 4, "shop.clean": 4, "shop.pathway.eu": 4}
+PARTITIONS = {"raw": 4, "more": 4, "shop.clean": 4, "shop.replay": 2}
 
 
 def reject(job: str = "shop.ingest", *, own: tuple[tuple[str, bytes | None], ...] = (), **said: str) -> Reject:
@@ -48,15 +48,12 @@ def reject(job: str = "shop.ingest", *, own: tuple[tuple[str, bytes | None], ...
     ("pipeline", "rejected", "topic"),
     [
         (PLAIN, reject("shop.aggregate", pathway=""), "raw"),
-        (WITH_ID, reject(pathway="main"), "raw"),
+        (WITH_ID, reject(pathway="main"), "shop.replay"),
         (WITH_ID, reject("shop.aggregate", topic="shop.clean"), "shop.clean"),
-        (PATHWAYS, reject(), "raw"),
-        (PATHWAYS, reject(topic="more"), "more"),
-        (PATHWAYS, reject(pathway="eu"), "shop.pathway.eu"),
-        (PATHWAYS, reject(pathway="eu", topic="gone"), "shop.pathway.eu"),
+        (PATHWAYS, reject(), "shop.replay"),
+        (PATHWAYS, reject(pathway="eu", topic="gone"), "shop.replay"),
+        (PATHWAYS, reject(timestamp="-1"), "shop.replay"),
         (PATHWAYS, reject("shop.aggregate", topic="shop.clean"), "shop.clean"),
-        # A pathway that was on another cluster, and now is on the pipeline's own.
-        (WITH_ID, reject(pathway="eu"), "raw"),
     ],
 )
 def test_a_reject_goes_to_where_its_job_reads(pipeline: Pipeline, rejected: Reject, topic: str) -> None:
@@ -75,10 +72,14 @@ def test_a_reject_goes_to_where_its_job_reads(pipeline: Pipeline, rejected: Reje
         (PATHWAYS, reject(job="", topic=""), "a job that is not named does not read where it was now"),
         (PATHWAYS, reject(pathway="eu", partition=""), "its headers do not say where it was"),
         (PATHWAYS, reject(pathway="eu", offset="-7"), "its headers do not say where it was"),
-        (PATHWAYS, reject(timestamp="-1"), "its Kafka timestamp is its event time, and cannot be sent: -1"),
         (
-            PATHWAYS,
-            reject(timestamp="1769860799"),
+            PLAIN,
+            reject("shop.aggregate", timestamp="-1"),
+            "its Kafka timestamp is its event time, and cannot be sent: -1",
+        ),
+        (
+            PLAIN,
+            reject("shop.aggregate", timestamp="1769860799"),
             "its Kafka timestamp is its event time, and cannot be sent: 1769860799",
         ),
     ],
@@ -98,33 +99,42 @@ def test_a_kafka_timestamp_that_is_no_time_becomes_the_present(pipeline: Pipelin
     assert Targets(pipeline).record(rejected, PARTITIONS).timestamp_ms == 0  # the present, for the client
 
 
+OWN = (("trace", b"\x00\xff"), ("twice", b"1"), ("twice", b""), ("null", None))
+FORGED = (("producer.surecount.replayed", b"9@9"), ("producer.producer.surecount.x", b""), ("producer.x", b"1"))
+
+
 def test_the_record_is_the_one_that_came() -> None:
-    own = (("trace", b"\x00\xff"), ("twice", b"1"), ("twice", b""), ("null", None))
-    record = Targets(PATHWAYS).record(reject(own=own), PARTITIONS)
+    record = Targets(PLAIN).record(reject("shop.aggregate", own=OWN + FORGED), PARTITIONS)
     assert (record.key, record.value, record.timestamp_ms, record.partition) == (b"key", b"value", 1_769_860_799_123, 3)
-    assert record.headers[:4] == [*own]
+    sent = [("surecount.replayed", b"9@9"), ("producer.surecount.x", b""), ("producer.x", b"1")]
+    assert record.headers == [*OWN, *sent, ("surecount.replayed", b"1@12")]
 
 
-@pytest.mark.parametrize(
-    ("rejected", "kept"),
-    [
-        (reject(), {}),
-        (reject(pathway="eu"), {"relayed": b"3 70 0 raw"}),
-        (reject("shop.aggregate", topic="shop.clean", watermark="5"), {"version": b"1.0", "watermark": b"5"}),
-        (reject(watermark="5", replayed="0@3"), {}),
-    ],
-    ids=["ingest", "relayed", "clean", "replayed before"],
-)
-def test_origins_stay_and_the_reject_is_named(rejected: Reject, kept: dict[str, bytes]) -> None:
-    headers = Targets(PATHWAYS).record(rejected, PARTITIONS).headers
-    origin = {name: rejected.said(name).encode() for name in ("pathway", "topic", "partition", "offset")}
-    found = {name.removeprefix("surecount."): value for name, value in headers}
-    assert found == {**origin, **kept, "replayed": b"1@12"}
-    assert len(headers) == len(found)
+@pytest.mark.parametrize("timestamp", ["1769860799123", "0", "-1"])
+def test_ingest_is_told_where_and_when_a_record_was(timestamp: str) -> None:
+    # Other headers of ours are of the job that rejected it.
+    rejected = reject(own=OWN + FORGED, timestamp=timestamp, watermark="5", replayed="0@3")
+    record = Targets(PATHWAYS).record(rejected, PARTITIONS)
+    # Of 2 partitions; the broker's time.
+    assert (record.key, record.value, record.timestamp_ms, record.partition) == (b"key", b"value", 0, 1)
+    said = {name: rejected.said(name).encode() for name in ("pathway", "topic", "partition", "offset", "timestamp")}
+    ours = [(f"surecount.{name}", text) for name, text in said.items()]
+    assert record.headers == [*OWN, *FORGED, *ours, ("surecount.replayed", b"1@12")]
+
+
+def test_what_was_rejected_for_its_timestamp_gets_that_of_the_replay_topic() -> None:
+    record = Targets(PATHWAYS).record(reject(reason="kafka_timestamp", timestamp="-1"), PARTITIONS)
+    assert "surecount.timestamp" not in dict(record.headers)
+
+
+def test_the_aggregate_job_finds_the_watermark_again() -> None:
+    rejected = reject("shop.aggregate", topic="shop.clean", watermark="5")
+    found = dict(Targets(PATHWAYS).record(rejected, PARTITIONS).headers)
+    assert (found["surecount.watermark"], found["surecount.returned"]) == (b"5", b"1@12")
 
 
 def test_a_partition_that_is_gone_is_chosen_by_key() -> None:
-    assert Targets(PATHWAYS).record(reject(), {**PARTITIONS, "raw": 3}).partition == -1
+    assert Targets(PLAIN).record(reject("shop.aggregate"), {**PARTITIONS, "raw": 3}).partition == -1
 
 
 def chosen(reason: str, *named: str) -> bool:
@@ -169,12 +179,12 @@ def test_a_reject_is_read_from_a_record() -> None:
 
 
 def test_a_reject_as_json() -> None:
-    found = reject(own=(("text", "ü".encode()), ("bytes", b"\xff"), ("null", None))).to_dict()
+    found = reject(own=(("text", "ü".encode()), ("producer.surecount.x", b"\xff"), ("null", None))).to_dict()
     assert found == {
         "reject": "1@12", "when": "2026-01-31T11:59:59.123Z", "job": "shop.ingest", "version": "1.0",
         "pathway": "web", "topic": "raw", "partition": 3, "offset": 70,
         "reason": "missing_field", "detail": "'k' is missing", "key": "key", "value": "value",
-        "headers": {"text": "ü", "bytes": {"base64": "/w=="}, "null": None},
+        "headers": {"text": "ü", "surecount.x": {"base64": "/w=="}, "null": None},
     }  # fmt: skip
     assert (as_json(None), as_json(b"")) == (None, "")
 

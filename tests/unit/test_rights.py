@@ -68,13 +68,21 @@ def test_jobs_of_a_pipeline_on_two_clusters() -> None:
     both = {"Read", "Write"}
     assert allowed(found, "topic") == {
         "orders": {"Read"}, "shop.pathway.west": both, "shop.clean": both, "shop.copies": both,
-        "shop.rejects": both, "shop.results": both, "shop.corrections": both,
+        "shop.rejects": both, "shop.results": both, "shop.corrections": both, "shop.replay": {"Read"},
     }  # fmt: skip
     assert set(allowed(found, "transactional-id")) == {
         "surecount.shop.relay.west.copy*",
         *(f"surecount.shop.ingest.{kind}*" for kind in ("rejects", "clean", "duplicate")),
         *(f"surecount.shop.aggregate.{kind}*" for kind in ("rejects", "results", "corrections")),
     }
+
+
+def test_only_the_operator_writes_the_replay_topic() -> None:
+    # What it says is believed, so to write it is a right of its own; raw topics need none for a replay then.
+    found = {role: allowed(needed(pipeline(**TWO_CLUSTERS), [role]), "topic") for role in ROLES}
+    writers = [role for role, topics in found.items() if "Write" in topics.get("shop.replay", ())]
+    assert writers == ["operator"]
+    assert not [topic for topic, operations in found["operator"].items() if "Write" in operations and topic == "orders"]
 
 
 @pytest.mark.parametrize("more", [{}, TWO_CLUSTERS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,7 +93,15 @@ INGEST = {
 def test_copies_of_records_are_kept_as_long_as_the_records_and_keep_their_times() -> None:
     raw = [topic("shop.orders", 3, retention_ms="1000"), topic("shop.orders", 2, retention_ms="5000")]
     wanted = {t.name: t for t in wanted_outputs(pipeline(**INGEST), cluster(), raw)}
-    assert list(wanted) == ["shop.pathway.west", "shop.clean", "shop.results", "shop.corrections", "shop.rejects"]
+    copies = ["shop.pathway.west", "shop.clean", "shop.replay"]
+    assert list(wanted) == [*copies, "shop.results", "shop.corrections", "shop.rejects"]
+    # Records are sent again when their times may long be past retention, and are what tells that they were.
+    replay = wanted["shop.replay"]
+    assert (replay.timestamp_type, replay.retention_ms, replay.partitions) == ("LogAppendTime", -1, 3)
+    short = replace(replay, config={**replay.config, "retention.ms": "5000"})
+    with pytest.raises(SurecountError, match=r"'shop.replay' has retention.ms=5000, and must have -1: it tells"):
+        check_outputs(pipeline(**INGEST), cluster(short), raw)
+    assert replay.max_message_bytes == wanted["shop.rejects"].max_message_bytes
     for name in ("shop.pathway.west", "shop.clean"):
         assert wanted[name].timestamp_type == "CreateTime"
         assert wanted[name].retention_ms == 5000

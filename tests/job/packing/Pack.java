@@ -7,18 +7,20 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Scanner;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.record.TimestampType;
+import surecount.AsideInterceptor;
 import surecount.PackingInterceptor;
 
 /**
  * Gives records from standard input to the interceptor, as one poll, and prints what it makes of them.
  *
- * <p>Arguments are its settings, NAME=VALUE. A line is a record: partition, offset, timestamp, key, value, and names
+ * <p>Arguments are its settings, NAME=VALUE; with "aside" it is the interceptor of relays. A line is a record: partition, offset, timestamp, key, value, and names
  * and values of headers, with tabs between them; bytes are in hexadecimal digits, null is a dash.
  */
 public class Pack {
@@ -38,7 +40,8 @@ public class Pack {
                         .add(record);
             }
         }
-        try (PackingInterceptor interceptor = new PackingInterceptor()) {
+        try (ConsumerInterceptor<byte[], byte[]> interceptor =
+                configs.containsKey("aside") ? new AsideInterceptor() : new PackingInterceptor()) {
             interceptor.configure(configs);
             for (ConsumerRecord<byte[], byte[]> pack : interceptor.onConsume(new ConsumerRecords<>(polled, Map.of()))) {
                 System.out.println(print(pack));

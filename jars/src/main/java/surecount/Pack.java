@@ -21,7 +21,8 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.Re
  *   <li>Its value is the records' values as they came, one after the other. Where they were skimmed ({@link Skimmer}),
  *       what is left of them stands in a header; else their two lengths are the same.
  *   <li>Headers hold the records' keys one after the other; for each of the records' headers the lengths of its name
- *       and value; and those, name and value in turns. One that would be empty is left out.
+ *       and value; and those, name and value in turns. One that would be empty is left out. Names of headers that are
+ *       not ours are those of {@link Aside}.
  *   <li>Of one of the records it has the timestamp, the headers, and most often the value, skimmed, as a header, for
  *       the watermark.
  *   <li>Its offset is that of the last record.
@@ -29,7 +30,7 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.internals.Re
  */
 final class Pack {
 
-    static final String LAYOUT = "2";
+    static final String LAYOUT = "3";
 
     static final int ENTRY_BYTES = 32;
     private static final int HEADER_ENTRY_BYTES = 8;
@@ -51,6 +52,7 @@ final class Pack {
             List<ConsumerRecord<byte[], byte[]>> records,
             boolean youngest,
             boolean withSample,
+            boolean aside,
             UnaryOperator<byte[]> skim) {
         int keyBytes = 0;
         int valueBytes = 0;
@@ -67,7 +69,7 @@ final class Pack {
             valueBytes += Math.max(length(record.value()), 0);
             for (Header header : record.headers()) {
                 headers++;
-                headerBytes += utf8(header).length + Math.max(length(header.value()), 0);
+                headerBytes += utf8(header, aside).length + Math.max(length(header.value()), 0);
             }
             if (youngest && time(record) > time(records.get(sample))) {
                 sample = i;
@@ -85,7 +87,7 @@ final class Pack {
             byte[] value = isSkimmed ? skimmed.get(i) : record.value();
             int before = lengths.position();
             for (Header header : record.headers()) {
-                byte[] name = utf8(header);
+                byte[] name = utf8(header, aside);
                 lengths.putInt(name.length).putInt(length(header.value()));
                 contents.put(name);
                 put(contents, header.value());
@@ -131,8 +133,9 @@ final class Pack {
         return bytes == null ? -1 : bytes.length;
     }
 
-    private static byte[] utf8(Header header) {
-        return header.key().getBytes(StandardCharsets.UTF_8);
+    private static byte[] utf8(Header header, boolean aside) {
+        String name = aside ? Aside.name(header.key()) : header.key();
+        return name.getBytes(StandardCharsets.UTF_8);
     }
 
     private static ByteBuffer buffer(int size) {

@@ -3,8 +3,10 @@ package surecount;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.UnaryOperator;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
@@ -43,6 +45,9 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** Of values that are JSON, what is read of them: names of members, with quotes between them. Values are skimmed. */
     static final String FIELDS_CONFIG = "surecount.pack.fields";
 
+    /** The topics that others write, with semicolons between them: names of their headers are put aside. */
+    static final String FOREIGN_CONFIG = "surecount.pack.foreign";
+
     /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
     private static final int FEW = 16;
 
@@ -56,6 +61,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     private boolean youngest;
     private UnaryOperator<byte[]> skim;
     private Map<TopicPartition, Long> ends;
+    private Set<String> foreign;
 
     @Override
     public void configure(Map<String, ?> configs) {
@@ -67,6 +73,8 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         youngest = "youngest".equals(configs.get(SAMPLE_CONFIG));
         String fields = (String) configs.get(FIELDS_CONFIG);
         skim = fields == null ? UnaryOperator.identity() : new Skimmer(fields)::skim;
+        String others = (String) configs.get(FOREIGN_CONFIG);
+        foreign = others == null ? Set.of() : new HashSet<>(Arrays.asList(others.split(";")));
         String bounded = (String) configs.get(BOUNDED_CONFIG);
         ends = bounded == null ? null : ends(Arrays.asList(bounded.split(";")), configs);
     }
@@ -95,7 +103,8 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         try {
             Map<TopicPartition, List<ConsumerRecord<byte[], byte[]>>> packs = new HashMap<>();
             for (TopicPartition partition : records.partitions()) {
-                packs.put(partition, packs(records.records(partition), end(partition)));
+                boolean aside = foreign.contains(partition.topic());
+                packs.put(partition, packs(records.records(partition), end(partition), aside));
             }
             return new ConsumerRecords<>(packs, records.nextOffsets());
         } catch (RuntimeException e) {
@@ -109,7 +118,8 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     }
 
     /** Runs of records as packs; each record from {@code end} on by itself. */
-    private List<ConsumerRecord<byte[], byte[]>> packs(List<ConsumerRecord<byte[], byte[]>> records, long end) {
+    private List<ConsumerRecord<byte[], byte[]>> packs(
+            List<ConsumerRecord<byte[], byte[]>> records, long end, boolean aside) {
         int most = records.size() <= FEW ? 1 : mostRecords;
         List<ConsumerRecord<byte[], byte[]>> packs = new ArrayList<>(records.size() / most + 1);
         int first = 0;
@@ -125,14 +135,14 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 unsampled += next - first;
                 // To look into a value costs as much as the value is long.
                 boolean sampled = unsampled >= FEW || records.size() <= FEW;
-                packs.add(Pack.of(records.subList(first, next), youngest, sampled, skim));
+                packs.add(Pack.of(records.subList(first, next), youngest, sampled, aside, skim));
                 first = next;
                 bytes = 0;
                 unsampled = sampled ? 0 : unsampled;
             }
             bytes += size;
         }
-        packs.add(Pack.of(records.subList(first, records.size()), youngest, true, skim));
+        packs.add(Pack.of(records.subList(first, records.size()), youngest, true, aside, skim));
         return packs;
     }
 
