@@ -239,8 +239,8 @@ def _namesake(name: str, newest: Snapshot, runs: Sequence[Run], committed: Mappi
         yield Refusal(
             NAMESAKE,
             f"the group of {name} has committed offsets that no run of this ledger has come to ({', '.join(ahead)}): "
-            "a job of that name runs on another Flink cluster, or did",
-            "stop it there, and give one of the two pipelines another name",
+            "a job of that name runs on another Flink cluster, or did, or newer snapshots were removed",
+            "stop it there, and give one of the two pipelines another name; or bring the snapshots back",
         )
 
 

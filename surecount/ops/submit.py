@@ -79,7 +79,10 @@ def submit(
     # Flink last, and once: what begins after this has the number of the run that this one would be, or its job id.
     jobs = flink.jobs()
     if running := next((one for one in jobs if one.name == name and one.state in RUNNING_STATES), None):
-        raise TakenError(f"{name} runs already, as job {running.id}", "two would write everything twice; stop it first")
+        raise TakenError(
+            f"{name} runs already, as job {running.id}",
+            "stop it first; `surecount start` starts only what does not run",
+        )
     if last is not None:
         state = next((one.state for one in jobs if one.id == last.job_id), None)
         fate = fate_of(last, has_snapshots=has_snapshots, state=state)
