@@ -19,7 +19,7 @@ import threading
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,27 +62,35 @@ class Move:
     after_s: float
 
 
-def moves(seed: int) -> tuple[list[Move], list[Move]]:
-    """What each of the two operators does. The first one begins with a start, so that there is something to stop."""
+@dataclass(frozen=True)
+class Interleaving:
+    """What two operators do: each its moves, one after the other, to a job that runs already or to none."""
+
+    runs: bool
+    operators: tuple[list[Move], list[Move]]
+
+
+def interleaving(seed: int) -> Interleaving:
+    """The interleaving of a seed; where no job runs, the first operator begins with a start."""
     chance = random.Random(seed)
     starts = [command for command in COMMANDS if command[0] in ("start", "submit")]
+    runs = chance.random() < 0.6
 
-    def move(command: tuple[str, ...]) -> Move:
+    def move(commands: Sequence[tuple[str, ...]]) -> Move:
+        command = chance.choice(commands)
         kills = (
             None,
+            None,
             str(chance.choice(COMMANDS[command])),
-            str(chance.choice(COMMANDS[command])),
-            f"after:{chance.uniform(0.5, 8):.1f}",
+            f"after:{chance.uniform(0.5, 10):.1f}",
             f"client:{chance.uniform(0, 3):.1f}",
         )
-        # What needs a job that runs comes later, or it would find none.
-        waits = chance.choice((0, 0, 4)) if command in starts else chance.choice((4, 12))
-        return Move(command, chance.choice(kills), round(chance.uniform(0, waits), 1))
+        # What needs a job that runs comes later where none does.
+        waits = 4 if runs or command in starts else 12
+        return Move(command, chance.choice(kills), round(chance.choice((0, chance.uniform(0, waits))), 1))
 
-    return (
-        [move(chance.choice(starts)), move(chance.choice([*COMMANDS]))],
-        [move(chance.choice([*COMMANDS])), move(chance.choice([*COMMANDS]))],
-    )
+    every = [*COMMANDS]
+    return Interleaving(runs, ([move(every if runs else starts), move(every)], [move(every), move(every)]))
 
 
 def interleave(run: Running, seed: int) -> str:
@@ -90,7 +98,7 @@ def interleave(run: Running, seed: int) -> str:
 
     Raises AssertionError where a window is lost or twice, where no start succeeds, or where a command breaks.
     """
-    began = time.monotonic()
+    began, wanted = time.monotonic(), interleaving(seed)
     first_ms = int(time.time() * 1000) // WINDOW_MS * WINDOW_MS - 1000 * WINDOW_MS
     done = threading.Event()
 
@@ -105,14 +113,17 @@ def interleave(run: Running, seed: int) -> str:
     with ThreadPoolExecutor(3) as pool:
         feeding = pool.submit(feed)
         try:
-            both = zip("ab", moves(seed), strict=True)
+            if wanted.runs:
+                assert _surecount(run, "a", ("start",), None)[0] == 0
+            both = zip("ab", wanted.operators, strict=True)
             operators = [pool.submit(_operate, run, name, given) for name, given in both]
             said = [operator.result() for operator in operators]
         finally:
             done.set()
         batches = feeding.result()
     sent = 10 * batches
-    story = "; ".join(f"{name}: {', '.join(line)}" for name, line in zip("ab", said, strict=True))
+    lines = [f"{name}: {', '.join(line)}" for name, line in zip("ab", said, strict=True)]
+    story = "; ".join(["a job runs", *lines] if wanted.runs else lines)
     print(f"seed {seed}: {story}", flush=True)
     ends = []
     for _ in range(SETTLING):
@@ -147,16 +158,13 @@ def check_each_once(run: Running, sent: int, at_ms: int) -> None:
 
 def _operate(run: Running, name: str, given: list[Move]) -> list[str]:
     """Make the moves of an operator; what each came to."""
-    folder = run.file.parent / name
-    folder.mkdir(exist_ok=True)
     text = run.file.read_text()
     done = []
     for number, move in enumerate(given):
         time.sleep(move.after_s)
         if move.command[0] == "upgrade":
             text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{10 * (number + 1) + ord(name) % 7} s"', text)
-        (folder / run.file.name).write_text(text)
-        code, said = _surecount(run, name, move.command, move.killed)
+        code, said = _surecount(run, name, move.command, move.killed, text)
         assert "Traceback" not in said, said
         killed = f" killed {move.killed}" if move.killed else ""
         why = f" ({said.strip().splitlines()[0]})" if code > 0 else ""
@@ -164,11 +172,15 @@ def _operate(run: Running, name: str, given: list[Move]) -> list[str]:
     return done
 
 
-def _surecount(run: Running, name: str, command: tuple[str, ...], killed: str | None) -> tuple[int, str]:
-    """Exit code and output of a command of an operator."""
+def _surecount(
+    run: Running, name: str, command: tuple[str, ...], killed: str | None, text: str | None = None
+) -> tuple[int, str]:
+    """Exit code and output of a command of an operator, who has ``text`` in a pipeline file of its own."""
     folder = run.file.parent / name
     kept = folder / "tmp"  # what a killed command leaves behind goes with the pipeline's folder
-    kept.mkdir(exist_ok=True)
+    kept.mkdir(exist_ok=True, parents=True)
+    if text is not None or not (folder / run.file.name).exists():
+        (folder / run.file.name).write_text(text or run.file.read_text())
     program = ["-m", "tests.killed", killed] if killed else ["-m", "surecount.cli"]
     done = subprocess.run(
         [sys.executable, *program, command[0], run.file.name, "--dir", str(run.stack.directory), *command[1:]],

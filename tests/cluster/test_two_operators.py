@@ -115,6 +115,6 @@ def test_a_command_that_is_killed_goes_on_or_says_how_to(make: Callable[..., Run
     check_each_once(run, 10 * len(STORY), at_ms)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [3, 9])
 def test_no_window_is_lost_or_twice_when_two_operators_are_killed(make: Callable[..., Running], seed: int) -> None:
     print(interleave(make(PIPELINE, partitions=1), seed))
