@@ -11,8 +11,9 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
 
 from jobs import tables
-from jobs.operators import DECODED, REJECTED_PARTS
+from jobs.operators import DECODED
 from jobs.running import with_watermarks
+from udfs import rejected
 from udfs.packs import HEADER_BYTES_HEADER, HEADER_LENGTHS_HEADER, KEYS_HEADER, SKIMMED_HEADER
 
 
@@ -80,8 +81,8 @@ def rejects(view: str, job: str, said: Sequence[str]) -> str:
 
 
 def _said(name: str) -> str:
-    """SQL of one of ``REJECTED_PARTS``."""
-    return f"SPLIT_INDEX(CAST(parts[1] AS STRING), CHR(9), {REJECTED_PARTS.index(name)})"
+    """SQL of one of :data:`udfs.rejected.PARTS`."""
+    return f"SPLIT_INDEX(CAST(parts[1] AS STRING), CHR(9), {rejected.PARTS.index(name)})"
 
 
 # Of Latin-1 each byte is a character; SQL cuts no bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -17,10 +17,11 @@ from pyflink.table.udf import ScalarFunction
 
 from jobs.crossing import internal_rows, prepare_worker
 from udfs import combine, records, results
-from udfs.decode import Batch, Columns, Decoder, Rejected
+from udfs.batches import Packs, Taker
+from udfs.decode import Columns
 from udfs.id_log import IdLog
-from udfs.packs import Unpacked, unpack
-from udfs.records import Arrived, Records, arrive, arrive_again
+from udfs.packs import Unpacked
+from udfs.records import REPLAY, Arrived, Places, Records, arrive, arrive_again, places
 from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
 
@@ -40,10 +41,6 @@ _DECODED = pa.struct(
 )
 DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<INT, ARRAY<BYTES>>>"
 """Rejected records by their number in the batch; Flink cannot convert lists of lists."""
-REJECTED_PARTS = ("reason", "timestamp", "detail", "pathway", "topic", "partition", "offset", "start", "size")
-"""What is said of a rejected record, apart by tabs. Behind it come the record's key and value, the names of its
-headers, and their values. Start and size are empty, but for a value that came skimmed: they say where the whole value
-stands among its pack's, and null is in its place."""
 MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
 _RECORD = Types.ROW_NAMED(
     ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
@@ -79,7 +76,7 @@ class _Decode(ScalarFunction):
 
     def open(self, _context: Any) -> None:
         prepare_worker()
-        self._decode = Decoder(self._spec)
+        self._taker = Taker(self._spec, self._arrive, self._pieces)
         self._sleeping = range(self._spec.buckets if self.wakes else 0)
         _spare_collector()
 
@@ -93,17 +90,15 @@ class _Decode(ScalarFunction):
         source: pa.Array | int,
         partition: pa.Array,
     ) -> pa.Array:
-        found = unpack(index, values, keys, header_lengths, header_bytes)
         # PyFlink hands on a constant, which it is where there is one topic, as itself.
         sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
-        partitions = partition.to_numpy().astype(np.int64)
-        arrived = self._arrive(found, sources[found.pack], partitions[found.pack])
-        columns, rejected = self._decode(Batch(arrived.values, arrived.kafka_ms, found.size))
-        pieces = dict.fromkeys(self._sleeping, b"") | dict(self._pieces(columns, arrived))
+        columns = (index, values, keys, header_lengths, header_bytes)
+        taken = self._taker.take(Packs(columns, self._places(), sources, partition.to_numpy().astype(np.int64)))
+        pieces = dict.fromkeys(self._sleeping, b"") | taken.pieces
         self._sleeping = range(0)
         parts: dict[str, dict[int, list[Any]]] = {
             "pieces": {0: [*pieces.items()]} if pieces else {},
-            "rejected": _rejected(rejected, arrived, found),
+            "rejected": {pack: [*said] for pack, said in taken.rejected.items()},
         }
         says_nothing = np.ones(len(index), bool)
         says_nothing[[row for part in parts.values() for row in part]] = False
@@ -114,12 +109,16 @@ class _Decode(ScalarFunction):
             mask=pa.array(says_nothing),
         )
 
+    def _places(self) -> Places:
+        """The pathways and topics that are read."""
+        return places(self._inlets)
+
     def _arrive(self, found: Unpacked, source: records.Int64s, partition: records.Int64s) -> Arrived:
         """The records with their origins."""
         return arrive(found, source, partition, self._inlets)
 
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
-        """What is sent on, each bucket once; nothing of no rows."""
+        """What is sent on, each bucket once; nothing of no rows. Pieces of one bucket can be joined."""
         raise NotImplementedError
 
 
@@ -147,31 +146,11 @@ class DecodeReplayed(DecodeAndIdentify):
         super().__init__(spec, ())
         self._topic = topic
 
+    def _places(self) -> Places:
+        return ((REPLAY, self._topic),)
+
     def _arrive(self, found: Unpacked, _source: records.Int64s, partition: records.Int64s) -> Arrived:
         return arrive_again(found, partition, self._topic)
-
-
-def _rejected(
-    rejected: Sequence[Rejected], arrived: Arrived, packed: Unpacked
-) -> dict[int, list[tuple[int, list[bytes | None]]]]:
-    """By pack, what is said of each rejected record, and its bytes."""
-    found: dict[int, list[tuple[int, list[bytes | None]]]] = {}
-    if not rejected:
-        return found
-    headers = arrived.own_headers(np.array([one.row for one in rejected], np.int64))
-    starts = packed.starts()
-    for one in rejected:
-        origin = arrived.origin(one.row)
-        value: bytes | None = arrived.values[one.row].as_py()
-        whole = "\t"
-        if value is not None and len(value) < packed.size[one.row]:
-            value, whole = None, f"{starts[one.row]}\t{packed.size[one.row]}"
-        place = f"{origin.pathway}\t{origin.topic}\t{origin.partition}\t{origin.offset}"
-        said = f"{one.reason}\t{arrived.kafka_ms[one.row]}\t{one.detail}\t{place}\t{whole}"
-        own = dict(headers.get(one.row, ()))
-        content = [said.encode(), arrived.keys[one.row].as_py(), value, *(name.encode() for name in own), *own.values()]
-        found.setdefault(int(packed.pack[one.row]), []).append((one.row, content))
-    return found
 
 
 def _spare_collector() -> None:
@@ -290,10 +269,13 @@ class Deduplicate(_BucketState):
         self._counters: dict[str, Any] = {}
 
     def process_element(self, value: bytes, context: Any) -> Iterator[Row]:
-        bucket, arrived = context.get_current_key(), Records.decode(bytes(value))
+        bucket, watermark = context.get_current_key(), context.timer_service().current_watermark()
         if bucket not in self._logs:
             self._logs[bucket] = IdLog(self, self._horizon_ms)
-        watermark = context.timer_service().current_watermark()
+        for arrived in Records.decode(bytes(value)):
+            yield from self._admit(bucket, arrived, watermark)
+
+    def _admit(self, bucket: int, arrived: Records, watermark: int) -> Iterator[Row]:
         times, replayed = arrived.column("time"), arrived.column("replayed")
         admitted = self._logs[bucket].admit(arrived.ids(), times, watermark, replayed)
         yield from _packs(CLEAN, arrived.filter(~(admitted.duplicate | admitted.too_old)), watermark)

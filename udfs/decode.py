@@ -8,8 +8,6 @@ happens to a record does not depend on its neighbours.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from udfs import checks, reasons, record, shapes, tables, times
+from udfs.own import OwnFunction
+from udfs.own import batchwise as batchwise  # users import it from here
 from udfs.reasons import RejectedError
 from udfs.spec import MAX_EVENT_TIME_MS, Field, Spec
 
@@ -64,15 +64,6 @@ class Batch:
     sizes: Int64s | None = None
 
 
-def batchwise(function: Callable[[pa.Array], pa.Table]) -> Callable[[pa.Array], pa.Table]:
-    """Mark a user's decode function that takes a whole Arrow array of values, and returns a table.
-
-    The table has one row a value, in order, and a column for each declared path.
-    """
-    function.surecount_batch = True  # type: ignore[attr-defined]
-    return function
-
-
 class Decoder:
     """Decodes batches for a spec; resolves the user's own function once."""
 
@@ -80,7 +71,7 @@ class Decoder:
         self._spec = spec
         self._schema = tables.json_schema((*spec.fields, *spec.optional))
         self._reader = record.RecordReader(spec)
-        self._own = resolve(spec.decode) if spec.decode else None
+        self._own = OwnFunction(spec.decode, spec) if spec.decode else None
 
     def __call__(self, batch: Batch) -> tuple[Columns, list[Rejected]]:
         """Columns of what can be used, and each other record with its reason."""
@@ -122,12 +113,7 @@ class Decoder:
         if self._own is None:
             table = shapes.read(values, (*self._spec.fields, *self._spec.optional))
             return _read_json(values, self._schema) if table is None else table
-        if not getattr(self._own, "surecount_batch", False):
-            return None
-        try:
-            return tables.conform(self._own(values), len(values), self._spec)
-        except Exception:  # noqa: BLE001  # a user's function: the records are tried singly, and tell
-            return None
+        return self._own.table(values)
 
     def _accept(self, table: pa.Table, rows: Int64s, kafka_ms: Int64s, pieces: list[Columns]) -> Int64s:
         """Keep the rows that break no rule; return the others."""
@@ -192,26 +178,7 @@ class Decoder:
             pieces.append(Columns(np.asarray(good, np.int64), np.asarray(time_ms, np.int64), columns))
 
     def _decode_one(self, value: bytes, kafka_ms: int) -> tuple[int, list[Any]]:
-        if self._own is None:
-            return self._reader.read(value, kafka_ms)
-        try:
-            if getattr(self._own, "surecount_batch", False):
-                [row] = self._own(pa.array([value], pa.binary())).to_pylist()
-                document = tables.nest(row)
-            else:
-                document = self._own(value)
-        except Exception as error:  # a user's function may raise anything
-            raise RejectedError(reasons.DECODE_FAILED, f"{type(error).__name__}: {error}") from error
-        if not isinstance(document, Mapping):
-            raise RejectedError(reasons.NOT_AN_OBJECT, f"decode returned a {type(document).__name__}, no mapping")
-        return record.read_document(document, self._spec, kafka_ms)
-
-
-def resolve(path: str) -> Callable[[Any], Any]:
-    """The function at an import path ``package.module:name``; raises ImportError or AttributeError."""
-    module, _, name = path.partition(":")
-    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
-    return function
+        return self._reader.read(value, kafka_ms) if self._own is None else self._own.read(value, kafka_ms)
 
 
 def _read_json(values: pa.Array, schema: pa.Schema) -> pa.Table | None:

@@ -6,6 +6,7 @@ hold the same for all records of all packs, one after the other, so numpy and Ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,70 @@ def unpack(
         _split(entries["key"], _content(keys)),
         pa.MapArray.from_arrays(pa.array(bounds), names.cast(pa.string()), contents),
     )
+
+
+@dataclass(frozen=True)
+class Single:
+    """One record of a batch, as bytes of a pack that holds no other.
+
+    ``pack`` is the row of the pack that it came in, ``start`` where its value, as it came, begins among those of that.
+    """
+
+    pack: int
+    start: int
+    columns: tuple[bytes, ...]
+
+    @property
+    def entry(self) -> Any:
+        """What the index says of it, of type :data:`ENTRY`."""
+        return np.frombuffer(self.columns[0], ENTRY)[0]
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+        return self.columns[2] if self.entry["key"] >= 0 else None
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value, or what is left of that."""
+        return self.columns[1] if self.entry["value"] >= 0 else None
+
+    def headers(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Names, and values."""
+        at = 0
+        for name, length in np.frombuffer(self.columns[3], "<i4").reshape(-1, 2).tolist():
+            end = at + name + max(length, 0)
+            yield self.columns[4][at : at + name], None if length < 0 else self.columns[4][at + name : end]
+            at = end
+
+
+def split(columns: Sequence[pa.Array]) -> list[Single]:
+    """The records of packs, given as :func:`unpack` takes them, one by one and without Arrow."""
+    found = []
+    for pack, (index, values, keys, lengths, texts) in enumerate(zip(*(c.to_pylist() for c in columns), strict=True)):
+        contents = [_Cut(values), _Cut(keys), _Cut(lengths), _Cut(texts)]
+        start = 0
+        for at in range(0, len(index or b""), ENTRY.itemsize):
+            entry = index[at : at + ENTRY.itemsize]
+            _, _, key, value, headers, size = np.frombuffer(entry, ENTRY)[0].tolist()
+            of_headers = contents[2].next(headers * 8)
+            of_texts = sum(length for length in np.frombuffer(of_headers, "<i4").tolist() if length > 0)
+            parts = (contents[0].next(value), contents[1].next(key), of_headers, contents[3].next(of_texts))
+            found.append(Single(pack, start, (entry, *parts)))
+            start += max(size, 0)
+    return found
+
+
+class _Cut:
+    """Bytes that are taken piece by piece."""
+
+    def __init__(self, data: bytes | None) -> None:
+        self._data = data or b""
+        self._at = 0
+
+    def next(self, length: int) -> bytes:
+        at, self._at = self._at, self._at + max(length, 0)
+        return self._data[at : self._at]
 
 
 def _content(column: pa.Array) -> pa.Buffer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from udfs.failures import printable
+
 TOMBSTONE = "tombstone"
 VALUE_TOO_LARGE = "value_too_large"
 EMPTY = "empty"
@@ -35,5 +37,4 @@ class RejectedError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        # One line without tabs, so that it travels in a column beside others.
-        self.detail = " ".join(detail.split())
+        self.detail = printable(detail)

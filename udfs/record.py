@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -100,7 +101,7 @@ def _parse_strictly(value: bytes, fields: tuple[Field, ...]) -> dict[str, Any]:
             parse_int=_whole,
             parse_constant=lambda name: constants.append(name),
         )
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise RejectedError(reasons.NOT_JSON, str(error)) from error
     _refuse_surrogates(document)
     if constants:
@@ -119,8 +120,8 @@ class _Pairs(dict[str, Any]):
         super().__init__(pairs)
         self.twice: frozenset[str] = frozenset()
         if len(self) != len(pairs):
-            names = [name for name, _ in pairs]
-            self.twice = frozenset(name for name in self if names.count(name) > 1)
+            counts = Counter(name for name, _ in pairs)
+            self.twice = frozenset(name for name, count in counts.items() if count > 1)
         # Here, as a later pair of the same name hides an earlier one.
         for name, value in pairs:
             _refuse_surrogates(name)
@@ -241,9 +242,11 @@ def read_narrow(value: int, field: Field) -> int:
 def _string(value: Any, field: Field) -> str:
     if not isinstance(value, str):
         _mistyped(field.path, "a string", value)
-    if _has_surrogate(value):  # from a user's decode function
+    # What a user's function gives may be of a subclass, with methods of its own.
+    text: str = value if type(value) is str else str.__str__(value)
+    if _has_surrogate(text):
         raise RejectedError(reasons.MISTYPED_FIELD, f"{field.path!r} is no text: a lone surrogate")
-    return value
+    return text
 
 
 def _integer(value: Any, field: Field) -> int:
@@ -251,9 +254,10 @@ def _integer(value: Any, field: Field) -> int:
         _too_large(field)
     if isinstance(value, bool) or not isinstance(value, int):
         _mistyped(field.path, "an integer", value)
-    if abs(value) >= _LIMIT:
+    number: int = value if type(value) is int else int.__int__(value)
+    if abs(number) >= _LIMIT:
         _too_large(field)
-    return value
+    return number
 
 
 def _double(value: Any, field: Field) -> float:
@@ -296,7 +300,8 @@ def _decimal(value: Any, field: Field) -> int:
     return unscaled
 
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Possessive: digits may else be shared out between two parts in as many ways as there are digits.
+_NUMBER = re.compile(r"[+-]?(\d++\.?+\d*+|\.\d++)([eE][+-]?\d++)?", re.ASCII)
 
 
 def _too_large(field: Field) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +29,9 @@ REPLAY = "replay"
 _RELAYED = "^[0-9]{1,9} [0-9]{1,18} [0-9]{1,18} [a-zA-Z0-9._-]+$"
 _INT64 = 1 << 63
 _PARTITION, _OFFSET, _MS = (re.compile(pattern) for pattern in (rb"[0-9]{1,9}", rb"[0-9]{1,18}", rb"-?[0-9]{1,19}"))
+
+_FRAME = struct.Struct("<QQ")  # lengths of places and batch
+_ALIGNED = 64
 
 Headers = dict[str, bytes]
 Int64s = npt.NDArray[np.int64]
@@ -102,6 +106,12 @@ def sources(inlets: Sequence[Inlet]) -> list[str]:
     return [*dict.fromkeys(inlet.relay or inlet.topic or "" for inlet in inlets)]
 
 
+def places(inlets: Sequence[Inlet]) -> Places:
+    """The pathways of these topics, and the topics."""
+    pathways = {inlet.relay or inlet.topic: inlet.pathway for inlet in inlets}
+    return tuple((pathways[topic], topic) for topic in sources(inlets))
+
+
 def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[Inlet]) -> Arrived:
     """Records with their origins; ``source`` numbers the topic of :func:`sources` that each came from.
 
@@ -109,7 +119,7 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
     that does not say where it is from counts as a record of the topic of copies.
     """
     pathways = {inlet.relay or inlet.topic: inlet.pathway for inlet in inlets}
-    places = [(pathways[topic], topic) for topic in sources(inlets)]
+    found_places = [*places(inlets)]
     place, partition, offset = source.copy(), partition.copy(), found.offset.copy()
     names, contents = found.headers.keys, found.headers.items
     owner = _owner(found)
@@ -125,10 +135,10 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
         stated = [parts.take(pa.array(np.arange(part, len(parts), 4))) for part in range(4)]
         partition[rows], offset[rows] = (part.cast(pa.int64()).to_numpy() for part in stated[:2])
         topics = stated[3].dictionary_encode()
-        place[rows] = topics.indices.to_numpy() + len(places)
-        places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
+        place[rows] = topics.indices.to_numpy() + len(found_places)
+        found_places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
     headers = _own(found, is_own)
-    return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(places))
+    return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(found_places))
 
 
 def arrive_again(found: Unpacked, partition: Int64s, topic: str) -> Arrived:
@@ -194,15 +204,20 @@ class Records:
         head = orjson.dumps(self.places)
         body: bytes = self.batch.serialize().to_pybytes()
         # Padded, so that Arrow finds its buffers aligned.
-        head += b" " * (-(len(head) + 8) % 64)
-        return len(head).to_bytes(8, "little") + head + body
+        head += b" " * (-(len(head) + _FRAME.size) % _ALIGNED)
+        body += bytes(-len(body) % _ALIGNED)
+        return _FRAME.pack(len(head), len(body)) + head + body
 
     @classmethod
-    def decode(cls, data: bytes) -> Records:
-        """The inverse of :meth:`encode`."""
-        body = 8 + int.from_bytes(data[:8], "little")
-        places = tuple((pathway, topic) for pathway, topic in orjson.loads(data[8:body]))
-        return cls(pa.ipc.read_record_batch(pa.py_buffer(data)[body:], _SCHEMA), places)
+    def decode(cls, data: bytes) -> Iterator[Records]:
+        """What was encoded, by one :meth:`encode` or by several one after the other."""
+        at, buffer = 0, pa.py_buffer(data)
+        while at < len(data):
+            head, length = _FRAME.unpack_from(data, at)
+            body = at + _FRAME.size + head
+            places = tuple((pathway, topic) for pathway, topic in orjson.loads(data[at + _FRAME.size : body]))
+            yield cls(pa.ipc.read_record_batch(buffer[body : body + length], _SCHEMA), places)
+            at = body + length
 
     def ids(self) -> Ids:
         """The ids, as :mod:`udfs.id_log` takes them."""

@@ -30,6 +30,8 @@ Place = tuple[Int64s, Int64s]
 
 _WORD = 8
 _MOST_DIGITS = 2 * _WORD
+# Each slot takes numpy some time, however few the values are.
+_MOST_SLOTS = 1_000
 _QUOTE, _BACKSLASH, _MINUS, _ZERO, _BLANK = b'"\\-0 '
 # A string, with the colon that makes it a key, or an integer that is not part of another number.
 _TOKEN = re.compile(rb'"([^"]*)"(\s*:)?|(?<![0-9.eE+-])(-?[0-9]{1,16})(?![0-9.eE])')
@@ -86,6 +88,8 @@ def _shape_of(value: bytes) -> _Shape | None:
         if token[2] is not None:
             keys += 1
             continue
+        if len(is_string) == _MOST_SLOTS:
+            return None
         group = 1 if token[1] is not None else 3
         literals.append(value[done : token.start(group)])
         numbered += [literals[-1], b"%d" % len(is_string)]

@@ -73,8 +73,11 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def conform(table: pa.Table, rows: int, spec: Spec) -> pa.Table | None:
-    """A user's table with required and optional columns in the declared types; None where it does not fit."""
-    if table.num_rows != rows:
+    """A user's table with required and optional columns in the declared types; None where it does not fit.
+
+    It may also raise anything.
+    """
+    if not isinstance(table, pa.Table | pa.RecordBatch) or table.num_rows != rows:
         return None
     columns: dict[str, pa.ChunkedArray | pa.Array] = {}
     for field in (*spec.fields, *spec.optional):
@@ -89,7 +92,10 @@ def conform(table: pa.Table, rows: int, spec: Spec) -> pa.Table | None:
             columns[field.path] = pa.nulls(rows, arrow_type(field))
         else:
             return None
-    return pa.table(columns)
+    found = pa.table(columns)
+    # Texts that are not UTF-8 would be found when a window closes.
+    found.validate(full=True)
+    return found
 
 
 def _is_inside(path: str, other: str) -> bool:

@@ -188,13 +188,13 @@ class FirstReading:
 
 
 class SecondReading:
-    """The whole truth about some windows and some chunks of rejects."""
+    """The whole truth about some windows of each aggregate, by start and key, and about uneven chunks of rejects."""
 
-    def __init__(self, plans: Plans, first: FirstReading, closings: Sequence[Closing]) -> None:
+    def __init__(self, plans: Plans, first: FirstReading, windows: Sequence[list[tuple[int, Key]]]) -> None:
         self._plans = plans
-        self.recounted = sum(len(closing.uneven) for closing in closings)
+        self.recounted = sum(map(len, windows))
         self.windows = [
-            WindowRecount(ledger.plan, closing.uneven) for ledger, closing in zip(first.ledgers, closings, strict=True)
+            WindowRecount(ledger.plan, chosen) for ledger, chosen in zip(first.ledgers, windows, strict=True)
         ]
         self.rejects = RejectRecount(first.rejects.uneven())
         self._begin, self._rejects_deleted = first.begin, first.rejects_deleted

@@ -6,7 +6,7 @@ id, and each stands in one place:
 - in clean, one record of each event. A further one may stand there only where it came beyond the horizon: its
   watermark is past the event time of the one before it by more than that, or it was sent again by
   ``surecount rejects replay``. "Before" is by watermark, none being the lowest, then by event time;
-- in rejects as ``beyond_horizon``, which only ingest can know;
+- in rejects as ``beyond_horizon``, which only ingest can know, or as one that ingest has given up;
 - otherwise it is a duplicate, and stands in the duplicates topic where there is one.
 
 Outputs hold key, value, Kafka timestamp and own headers as they came.
@@ -24,6 +24,7 @@ from surecount.audit.beginnings import NOTHING, Deleted, StandIns
 from surecount.audit.matching import U64, Columns, Matcher, Oddity, Positions
 from surecount.audit.origins import Places
 from surecount.audit.report import Difference, Differences, Flow, IngestBooks, Kind
+from surecount.audit.rules import GIVEN_UP
 from surecount.audit.truth import Verdict
 
 BEYOND_HORIZON = "beyond_horizon"
@@ -104,6 +105,8 @@ class IngestJudge:
     ) -> None:
         self.beyond_horizon = 0
         """Records that were rejected for that."""
+        self.given_up: list[tuple[str, str, Verdict]] = []
+        """Records that were given up: reason, origin, and the verdict."""
         self.counted_again = 0
         """Clean records of events that stood in clean before, beyond the horizon."""
         self.stand_ins = StandIns()
@@ -234,7 +237,7 @@ class IngestJudge:
     ) -> Positions:
         found = np.array(origins, np.uint64)
         self._written[topic] += self._places.by_pathway(found)
-        verdicts = [_ACCEPTED] * len(origins) if reasons is None else list(map(self._raw.code, reasons))
+        verdicts = [_ACCEPTED] * len(origins) if reasons is None else list(map(self._verdict, origins, reasons))
         positions, odd = self._records.match(found, np.array(contents, np.uint64), np.array(verdicts, np.uint8), topic)
         for oddity in odd:
             if oddity.fault != "changed" and self._is_before_a_replay(origins[oddity.at]):
@@ -253,6 +256,20 @@ class IngestJudge:
             and origin in self._raw.replayed
             and bool(deleted.deleted(np.array([origin], np.uint64)))
         )
+
+    def _verdict(self, origin: int, reason: str) -> int:
+        """The verdict on a raw record that may stand in rejects for this reason: any, where it was given up."""
+        code = self._raw.code(reason)
+        if reason not in GIVEN_UP:
+            return code
+        records = self._records
+        begin, end = (int(np.searchsorted(records.origins, np.uint64(origin), side)) for side in ("left", "right"))
+        verdicts = [int(records.verdicts[at]) for at in range(begin, end) if not records.found[at]]
+        if not verdicts or code in verdicts:
+            return code
+        own = verdicts[0]
+        self.given_up.append((reason, self._places.name(origin), () if own == _ACCEPTED else self._raw.reason(own)))
+        return own
 
     def _explain(self, topic: int, oddity: Oddity, seen: str) -> tuple[Kind, str]:
         unexpected, doubled, changed = _KINDS[topic]

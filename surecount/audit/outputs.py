@@ -24,6 +24,8 @@ _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _RESULT = ("aggregate", "key", "start", "end", "count", "sum")
 _CORRECTION = (*_RESULT, "late_by_ms")
 _NOT_INT64 = 1 << 63
+_MOST_DIGITS = 4_000
+"""Python refuses to make integers of more than 4,300."""
 
 
 class MalformedError(Exception):
@@ -162,7 +164,10 @@ def _load(value: bytes | None, what: str) -> dict[str, Any]:
         raise MalformedError(f"its {what} is no JSON object")
     if _WHITE_SPACE.search(_STRINGS.sub("", text)):
         raise MalformedError(f"its {what} has white space between its fields")
-    return _plain(document.value)
+    try:
+        return _plain(document.value)
+    except RecursionError as error:
+        raise MalformedError(f"its {what} is nested too deeply") from error
 
 
 def _plain(record: strictjson.Object) -> dict[str, Any]:
@@ -211,7 +216,7 @@ def _sum_value(field: Field, value: Any) -> float | int:
     match field.type:
         case "int" if type(value) is int:
             return value
-        case "decimal" if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        case "decimal" if isinstance(value, str) and len(value) < _MOST_DIGITS and _DECIMAL.fullmatch(value):
             unscaled = int(value.replace(".", ""))
             if exact.decimal_text(unscaled, field.scale) == value:
                 return unscaled

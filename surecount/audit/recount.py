@@ -14,6 +14,7 @@ from surecount.audit.accounts import Accounts, FirstReading, SecondReading
 from surecount.audit.contents import digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs, Plans
+from surecount.audit.given_up import GivenUp, RecordId, may_be_given_up
 from surecount.audit.outputs import MalformedError, OutputReader, UnknownAggregateError
 from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
@@ -54,6 +55,7 @@ class Recount:
         self._truths = [Truth(epoch.pipeline) for epoch in epochs]
         self._outputs = OutputReader(self._plans.all)
         self._own_sources = [pipeline.topics.clean] if pipeline.has_ingest else []
+        self._given_up = GivenUp({})
         windows = [plan.window_ms for plan in self._plans.all]
         # Results follow the input by a window and the disorder that is waited for.
         self._spread_ms: int = max(windows) + pipeline.source.out_of_orderness
@@ -66,6 +68,10 @@ class Recount:
         rejects_deleted = self._evidence.latest(since.get(topics.rejects, NEVER))
         first = FirstReading(self._plans, cut.sources, rejects_deleted)
         self._read(cut, first)
+        if given_up := self._find_given_up(cut, first):
+            self._given_up = GivenUp(given_up)
+            first = FirstReading(self._plans, cut.sources, rejects_deleted)
+            self._read(cut, first)
         seconds = time.monotonic() - began
         begin = {place: cut.sources[place][0] for place in first.first_counted.places}
         self.read_by = read_by(begin, first.first_counted.times(outputs_since), self._evidence)
@@ -81,7 +87,7 @@ class Recount:
         differences = [*unread, *first.differences.named]
         count = first.differences.count + len(unread)
         if uneven_windows or uneven_chunks:
-            second = SecondReading(self._plans, first, closings)
+            second = SecondReading(self._plans, first, [closing.uneven for closing in closings])
             self._read(cut if uneven_windows else self._only_chunks(cut, uneven_chunks), second)
             windows, rejects = second.windows_that_differ(), second.rejects_that_differ()
             differences = windows[:NAMED] + rejects[:NAMED] + differences
@@ -102,9 +108,18 @@ class Recount:
             differences=tuple(differences),
             difference_count=count,
             rejected_by_reason=dict(sorted(first.reasons.items())),
-            notes=(*cut.notes, *notes),
+            notes=(*cut.notes, *notes, *self._given_up.notes()),
             seconds=seconds,
         )
+
+    def _find_given_up(self, cut: Cut, first: FirstReading) -> dict[RecordId, Reject]:
+        """The rejects that the input does not explain, and need not, by their records."""
+        chunks = first.rejects.uneven()
+        if not chunks:
+            return {}
+        reading = SecondReading(self._plans, first, [[] for _ in self._plans.all])
+        self._read(self._only_chunks(cut, chunks), reading)
+        return {place: found[0] for place, _, found in reading.rejects.differences() if may_be_given_up(found)}
 
     def _only_chunks(self, cut: Cut, chunks: list[ChunkId]) -> Cut:
         sources = {}
@@ -152,7 +167,7 @@ class Recount:
         """Judge input records of one epoch; returns the event time of one in their middle: not of an outlier."""
         values = list(map(Message.value, run.messages))
         timestamps = list(map(itemgetter(1), map(Message.timestamp, run.messages)))
-        verdicts = self._truths[epoch].judge_all(values, timestamps)
+        verdicts = self._given_up.instead(run, self._truths[epoch].judge_all(values, timestamps))
         rows = [verdict for verdict in verdicts if type(verdict) is tuple]
         accounts.accept(rows, epoch, run.place)
         if len(rows) < len(verdicts):

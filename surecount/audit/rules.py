@@ -46,6 +46,10 @@ BELOW_MINIMUM = "below_minimum"
 ABOVE_MAXIMUM = "above_maximum"
 NOT_ALLOWED = "not_allowed"
 DECODE_FAILED = "decode_failed"
+INTERNAL_ERROR = "internal_error"
+
+GIVEN_UP = frozenset({INTERNAL_ERROR, DECODE_FAILED})
+"""Reasons that are a job's own, by a bug or by a user's function: an audit need not come to the same."""
 
 MAX_DEPTH = 200
 MAX_EVENT_TIME_MS = 253_370_764_799_999

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from surecount.config import Pipeline
     from udfs.spec import Aggregate, Field, Spec
 
+_T = TypeVar("_T")
 Key = tuple[Any, ...]
 Verdict = Row | str
 """An accepted record, or the reason code of a rejected one."""
@@ -118,7 +121,8 @@ class Truth:
     def _judge_decoded(self, value: bytes | None, timestamp_ms: int) -> Verdict:
         assert self._decode is not None
         try:
-            return self._read(self._call(self._decode, self._sized(value)), timestamp_ms)
+            sized, decode = self._sized(value), self._decode
+            return self._read(_of_user(lambda: decode(sized)), timestamp_ms)
         except rules.RejectedError as rejected:
             return rejected.reason
 
@@ -149,29 +153,44 @@ class Truth:
         """
         if not values:
             return []
-        assert self._decode is not None
-        try:
-            table = self._call(self._decode, pa.array(values, pa.binary()))
-        except rules.RejectedError:
-            table = None
-        if isinstance(table, pa.Table | pa.RecordBatch) and table.num_rows == len(values):
+        decode = self._decode
+        assert decode is not None
+
+        def records() -> list[object] | None:
+            table = decode(pa.array(values, pa.binary()))
+            if not isinstance(table, pa.Table | pa.RecordBatch) or table.num_rows != len(values):
+                return None
             return [_nest(record) for record in table.to_pylist()]
+
+        with suppress(rules.RejectedError):
+            if (found := _of_user(records)) is not None:
+                return found
         if len(values) == 1:
             return [None]
         half = len(values) // 2
         return self._decode_batch(values[:half]) + self._decode_batch(values[half:])
 
-    @staticmethod
-    def _call(decode: Callable[[Any], object], value: object) -> object:
-        try:
-            return decode(value)
-        except Exception as error:
-            raise rules.RejectedError(rules.DECODE_FAILED) from error
-
     def _read(self, record: object, timestamp_ms: int) -> Row:
-        if not isinstance(record, Mapping):
-            raise rules.RejectedError(rules.NOT_AN_OBJECT)
-        return self._reader.read(record, timestamp_ms)
+        def row() -> Row:
+            if not isinstance(record, Mapping):
+                raise rules.RejectedError(rules.NOT_AN_OBJECT)
+            return self._reader.read(record, timestamp_ms)
+
+        # A mapping may be of the user's own making, too.
+        return _of_user(row, rules.RejectedError)
+
+
+def _of_user(call: Callable[[], _T], *passing: type[Exception]) -> _T:
+    """What a call of a user's code returns; RejectedError where it raises anything but ``passing``, be it what ends
+    programs. What an operator presses is heard in the main thread, and ends this one."""
+    try:
+        return call()
+    except passing:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+            raise
+        raise rules.RejectedError(rules.DECODE_FAILED) from error
 
 
 def _nest(flat: Mapping[str, object]) -> Mapping[str, object]:

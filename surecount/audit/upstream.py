@@ -16,6 +16,7 @@ from surecount.audit.beginnings import Beginnings, Deleted
 from surecount.audit.contents import PREFIX, Headers, content, digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs
+from surecount.audit.given_up import notes_on
 from surecount.audit.ingest import BEYOND_HORIZON, IngestJudge, RawRecords
 from surecount.audit.matching import Columns
 from surecount.audit.origins import Places
@@ -102,12 +103,18 @@ class Upstream:
                 f"{judge.counted_again:,} events count once more: they came again beyond the horizon of"
                 f" {format_duration(horizon_ms)}, or were replayed"
             )
+        by_reason = raw.by_reason + Counter({BEYOND_HORIZON: judge.beyond_horizon})
+        for reason, _, verdict in judge.given_up:
+            by_reason[reason] += 1
+            if isinstance(verdict, str):
+                by_reason[verdict] -= 1
+        notes += notes_on(judge.given_up)
         return Report(
             pipeline=pipeline.name,
             books=(),
             differences=(*unread, *differences.named),
             difference_count=differences.count + len(unread),
-            rejected_by_reason=raw.by_reason + Counter({BEYOND_HORIZON: judge.beyond_horizon}),
+            rejected_by_reason=+by_reason,
             notes=tuple(notes),
             seconds=time.monotonic() - began,
             ingest=books,

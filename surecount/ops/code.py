@@ -14,7 +14,7 @@ from pkgutil import extend_path
 import udfs
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
-from udfs.decode import resolve
+from udfs.own import resolve
 
 PROJECT = Path(__file__).resolve().parents[2]
 _OURS = (

@@ -123,6 +123,42 @@ def test_without_a_duplicates_topic_they_are_what_is_left() -> None:
     assert not kinds and books.total == Flow(8, 3, 2, 3)
 
 
+GIVEN_UP = [
+    *RIGHT,
+    Raw(7, id=7, made="internal_error"),
+    Raw(8, reason="empty", made="internal_error"),
+    Raw(9, id=9, made="decode_failed"),
+    Raw(10, reason="decode_failed", made="decode_failed"),
+]
+
+
+def test_what_ingest_gave_up_is_rejected_and_named() -> None:
+    for seed in range(5):
+        books, kinds, judge, _ = Run(GIVEN_UP).judge(seed)
+        assert not kinds and books.balanced
+        assert books.pathways["web"] == Flow(9, 1, 6, 2)
+        assert sorted(judge.given_up) == [
+            ("decode_failed", "web/t-0@9", ()),
+            ("internal_error", "web/t-0@7", ()),
+            ("internal_error", "web/t-0@8", "empty"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "change"),
+    [
+        (["reject_unexpected"], lambda r: r.clean.append((*r.rejects[2][:2], 0, False))),
+        (["reject_unexpected"], lambda r: r.rejects.append(r.rejects[2])),
+        (["reject_changed"], lambda r: changed(r.rejects, 2, content=99)),
+        (["clean_missing"], lambda r: r.rejects.pop(2)),
+    ],
+)
+def test_what_ingest_gave_up_otherwise_is_a_difference(kinds: list[str], change: Callable[[Run], object]) -> None:
+    run = Run(GIVEN_UP)
+    change(run)
+    assert run.kinds() == kinds
+
+
 def changed(entries: list[Any], at: int, **by: Any) -> None:
     names = ("origin", "content", "last", "replayed")
     entries[at] = tuple(by.get(name, value) for name, value in zip(names, entries[at], strict=False))

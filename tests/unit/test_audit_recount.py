@@ -303,6 +303,56 @@ def header(topics: Topics, name: str, value: bytes | None) -> None:
     topics.change(("rejects", 0), 0, headers=headers + ([(f"surecount.{name}", value)] if value is not None else []))
 
 
+def give_up(topics: Topics, reason: bytes, value: bytes) -> str:
+    """Have the first reject be of a record with this value, and given up by the job; its origin."""
+    header(topics, "reason", reason)
+    said = dict(topics.messages["rejects", 0][0].headers() or [])
+    place, offset = ("in", int(said["surecount.partition"])), int(said["surecount.offset"])
+    topics.change(place, offset, value=value)
+    topics.change(("rejects", 0), 0, value=value)
+    return f"in-{place[1]}@{offset}"
+
+
+COUNTABLE = dump({"ts": T0, "who": "ada", "shard": 1, "n": 7, "weight": 1.5, "price": "1.25"})
+
+
+@pytest.mark.parametrize("reason", [b"internal_error", b"decode_failed"])
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(COUNTABLE, "can be counted"), (b"{", "is not_json"), (b"", "is empty")], ids=repr
+)
+def test_what_the_job_gave_up_is_in_the_books_and_named(reason: bytes, value: bytes, verdict: str) -> None:
+    topics = outputs_of(SOME, through=4)
+    before = topics.audit()
+    origin = give_up(topics, reason, value)
+    report = topics.audit()
+    assert report.balanced, report.summary()
+    [note] = report.notes
+    assert note.startswith(f"1 records were rejected as {reason.decode()}") and f"{origin} ({verdict})" in note
+    assert [(b.records_in, b.rejected) for b in report.books] == [(b.records_in, b.rejected) for b in before.books]
+    assert report.rejected_by_reason[reason.decode()] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutate"),
+    [
+        ("reject_missing", lambda t: t.remove(("rejects", 0), 0)),
+        ("reject_unexpected", lambda t: header(t, "offset", b"99")),
+        ("reject_unexpected", lambda t: t.put("rejects", COUNTABLE, headers=t.messages["rejects", 0][0].headers())),
+        ("reject_unexpected", lambda t: t.change(("rejects", 0), 0, value=b"another")),
+        ("reject_unexpected", lambda t: header(t, "reason", b"missing_field")),
+    ],
+)
+def test_what_was_given_up_otherwise_is_a_difference(kind: str, mutate: Callable[[Topics], object]) -> None:
+    topics = outputs_of(SOME, through=4)
+    give_up(topics, b"internal_error", COUNTABLE)
+    mutate(topics)
+    report = topics.audit()
+    assert not report.balanced
+    # A record that is no reject has to count.
+    kinds = {difference.kind for difference in report.differences}
+    assert kinds & {kind, "uneven"}
+
+
 MUTATIONS: dict[str, tuple[str, Callable[[Topics], object]]] = {
     "a lost result": ("uneven", lambda t: t.remove(first_result(t), 0)),
     "a doubled result": ("doubled", doubled),
