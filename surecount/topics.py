@@ -422,6 +422,13 @@ def offsets(kafka: Kafka, topics: Iterable[str]) -> dict[tuple[str, int], tuple[
     return {place: (low[place], high[place]) for place in low}
 
 
+def ids_of(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
+    """The brokers' ids of those topics that exist, by name."""
+    admin, names = Admin(kafka), list(names)
+    known = admin.metadata(names).topics
+    return admin.ids(name for name in names if name in known)
+
+
 def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
     """Set offsets of a group that has no members, with ``metadata`` beside them. Raises SurecountError."""
     if not offsets:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from surecount.audit.cut import Cut, find_cut
-from surecount.audit.epochs import NO_PAST, Epoch, Past
+from surecount.audit.epochs import NO_PAST, Epoch, LostAtStart, Past
+from surecount.audit.identity import made_anew
 from surecount.audit.limits import ahead_ms
 from surecount.audit.reader import NoAnswerError
 from surecount.audit.recount import Recount
@@ -14,11 +17,24 @@ from surecount.audit.report import Amount, Books, Difference, Flow, IngestBooks,
 from surecount.audit.retention import Evidence, Moment
 from surecount.audit.stages import Stage, aggregate_stage, ingest_stage, relay_stage
 from surecount.audit.upstream import Upstream
+from surecount.topics import NoBrokerError, ids_of
 
 if TYPE_CHECKING:
     from surecount.config import Pathway, Pipeline
 
-__all__ = ["Amount", "Books", "Difference", "Epoch", "Flow", "IngestBooks", "Moment", "Past", "Report", "audit"]
+__all__ = [
+    "Amount",
+    "Books",
+    "Difference",
+    "Epoch",
+    "Flow",
+    "IngestBooks",
+    "LostAtStart",
+    "Moment",
+    "Past",
+    "Report",
+    "audit",
+]
 
 _CUTS = 3
 
@@ -59,7 +75,7 @@ def audit(
 
     known = history or {}
     past = known.get("aggregate", NO_PAST)
-    evidence = Evidence(ahead_ms(pipeline, past.epochs), past.moments)
+    evidence = Evidence(cache(partial(ahead_ms, pipeline, past.epochs)), past.moments)
     upstream_epochs = known.get("ingest", NO_PAST).epochs
     upstream = Upstream(pipeline, upstream_epochs, evidence, timeout_s=timeout_s, on_progress=on_progress)
     recount = Recount(pipeline, past.epochs, evidence, timeout_s=timeout_s, on_progress=on_progress)
@@ -69,4 +85,19 @@ def audit(
         reports += [judge_relay(pathway) for pathway in pipeline.pathways if pipeline.is_relayed(pathway)]
         # Results tell when what is deleted of the clean topic had been there.
         reports.append(judge(ingest_stage(pipeline), lambda cut: upstream.ingest(cut, recount.read_by)))
-    return joined([*reports, aggregate])
+    lost = [lost for past in known.values() for lost in past.unread]
+    where = {one: f"{one.topic}-{one.partition}@{one.begin}" for one in lost}
+    refused = [Difference("deleted_unread", str(one), where[one]) for one in lost if not one.accepted]
+    notes = [f"{where[one]}: {one}, as was accepted" for one in lost if one.accepted]
+    return joined([*reports, aggregate], [*_made_anew(pipeline, known), *refused], notes)
+
+
+def _made_anew(pipeline: Pipeline, known: Mapping[str, Past]) -> list[Difference]:
+    """Topics that are not those any more that the newest run of a job began with; of clusters that answer."""
+    found: dict[str, Difference] = {}
+    for job, past in known.items():
+        with suppress(NoBrokerError):
+            now = {**ids_of(pipeline.kafka, pipeline.writes(job)), **ids_of(*pipeline.reads(job))}
+            for topic, told in made_anew({**past.output_ids, **past.topic_ids}, now, past.topic_ids):
+                found.setdefault(topic, Difference("topic_made_anew", told, topic))
+    return list(found.values())

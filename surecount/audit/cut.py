@@ -182,6 +182,7 @@ def _cut(sample: Sample, source_end: Offsets, *, quiet: bool, notes: list[str]) 
             raise SurecountError(
                 f"{place[0]}-{place[1]} was read up to offset {end} and ends at {sample.sources.end[place]}",
                 "the topic was made anew, or lost records; start the pipeline anew as well",
+                exit_code=1,
             )
     return Cut(
         {place: (begin[place], max(end, begin[place])) for place, end in source_end.items()},

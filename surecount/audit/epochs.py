@@ -26,13 +26,32 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class LostAtStart:
+    """Offsets from ``begin`` to before ``end`` that were deleted before a run could read them; whether it was started
+    all the same, with that accepted."""
+
+    run: int
+    topic: str
+    partition: int
+    begin: int
+    end: int
+    accepted: bool
+
+    def __str__(self) -> str:
+        return f"offsets {self.begin} to {self.end - 1} were deleted unread before run {self.run} began"
+
+
+@dataclass(frozen=True)
 class Past:
     """What the run ledger knows of one job: its epochs, the oldest first; moments at which it is known how far it had
-    read; and of its last run the ids of the topics that it reads and writes, by name."""
+    read; of its last run the ids of the topics that it reads, and of those that it writes, by name; and what was lost
+    before its runs began."""
 
     epochs: Sequence[Epoch] = ()
     moments: Sequence[Moment] = ()
     topic_ids: Mapping[str, str] = field(default_factory=dict)
+    output_ids: Mapping[str, str] = field(default_factory=dict)
+    unread: Sequence[LostAtStart] = ()
 
 
 NO_PAST = Past()

@@ -342,18 +342,18 @@ def _table(columns: Sequence[tuple[str, object]], accounts: Sequence[str]) -> Ta
     return table
 
 
-def joined(reports: Sequence[Report]) -> Report:
-    """One report of the reports on a pipeline's jobs."""
+def joined(reports: Sequence[Report], more: Sequence[Difference] = (), notes: Sequence[str] = ()) -> Report:
+    """One report of the reports on a pipeline's jobs, with what else is wrong, and further notes."""
     reasons: Counter[str] = Counter()
     for report in reports:
         reasons.update(report.rejected_by_reason)
     return Report(
         pipeline=reports[-1].pipeline,
         books=tuple(books for report in reports for books in report.books),
-        differences=tuple(difference for report in reports for difference in report.differences),
-        difference_count=sum(report.difference_count for report in reports),
+        differences=(*more, *(difference for report in reports for difference in report.differences)),
+        difference_count=len(more) + sum(report.difference_count for report in reports),
         rejected_by_reason=dict(sorted(reasons.items())),
-        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        notes=tuple(dict.fromkeys([*(note for report in reports for note in report.notes), *notes])),
         seconds=sum(report.seconds for report in reports),
         ingest=next((report.ingest for report in reports if report.ingest), None),
     )

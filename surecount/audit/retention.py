@@ -15,7 +15,7 @@ A :class:`Reach` is what follows: windows beyond it are compared exactly, those 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,18 +47,19 @@ class Moment:
 class Evidence:
     """What is known of deleted records beside what is left.
 
-    ``ahead_ms`` is how far an event time may be ahead of its record's append; None where nothing limits it.
-    ``moments`` are those that the ledger knows of the job.
+    ``ahead_ms`` tells how far an event time may be ahead of its record's append, None where nothing limits it; it is
+    asked where something is deleted. ``moments`` are those that the ledger knows of the job.
     """
 
-    ahead_ms: int | None = None
+    ahead_ms: Callable[[], int | None] = lambda: None
     moments: Sequence[Moment] = ()
 
     def latest(self, at_ms: int) -> int:
         """The latest event time of what had been appended at ``at_ms``."""
         if at_ms in (NEVER, FOREVER):
             return at_ms
-        return FOREVER if self.ahead_ms is None else at_ms + self.ahead_ms + CLOCKS_MS
+        ahead_ms = self.ahead_ms()
+        return FOREVER if ahead_ms is None else at_ms + ahead_ms + CLOCKS_MS
 
 
 NO_EVIDENCE = Evidence()
@@ -154,6 +155,15 @@ def deletion_notes(job: str, before_cut: int, outputs_deleted: int) -> list[str]
     return notes
 
 
+def may_be_markers(size: int, rest: int, *, in_transactions: bool) -> bool:
+    """Whether ``size`` offsets that were deleted behind what was read, and have ``rest`` behind them, may be markers.
+
+    The last offsets of a partition in which transactions write are their markers, which no one reads: where all of a
+    partition is deleted, they look like records that were not read.
+    """
+    return in_transactions and not rest and size <= _MARKERS
+
+
 def judge_unread(
     unread: Mapping[Place, Unread],
     sources: Mapping[Place, tuple[int, int]],
@@ -163,17 +173,17 @@ def judge_unread(
     """What was lost, and notes on what may have held no record.
 
     ``sources`` are the ranges of offsets that were read, ``records`` how many were in them by topic, and ``own`` the
-    topics that jobs write. The last offsets of a partition in which transactions write are their markers, which no one
-    reads: where all of a partition is deleted, they look like records that were not read.
+    topics that jobs write. Where offsets are missing among a topic's records, transactions write to it.
     """
     lost, notes = [], []
     for (topic, partition), gone in sorted(unread.items()):
         offsets = sum(end - begin for (other, _), (begin, end) in sources.items() if other == topic)
         in_transactions = topic in own or records.get(topic, 0) < offsets
-        markers = 0 if gone.rest else _MARKERS if in_transactions else int(not offsets)
         size, where = gone.end - gone.begin, f"{topic}-{partition}@{gone.begin}"
+        # Where nothing is left of a topic, nothing tells whether transactions write to it.
+        is_unknown_marker = size == 1 and not offsets and not gone.rest
         span = f"offset {gone.begin}" if size == 1 else f"offsets {gone.begin} to {gone.end - 1}"
-        if size > markers:
+        if not (is_unknown_marker or may_be_markers(size, gone.rest, in_transactions=in_transactions)):
             most = "one record is" if size == 1 else f"up to {size:,} records are"
             lost.append(Difference("deleted_unread", f"{span}: deleted before the job had read it; {most} lost", where))
         else:

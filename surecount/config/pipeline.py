@@ -245,6 +245,11 @@ class Pipeline(Model):
             return [topics.clean, topics.rejects, *([topics.duplicates] if topics.duplicates else [])]
         return [topics.results, topics.corrections, *([] if self.has_ingest else [topics.rejects])]
 
+    @property
+    def written(self) -> frozenset[str]:
+        """All topics that the pipeline's jobs write."""
+        return frozenset(topic for job in self.jobs for topic in self.writes(job))
+
     def sinks(self, job: str) -> list[str]:
         """The kinds of a job's sinks, by which their transactional ids are told apart."""
         if self.pathway_of(job):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from surecount import topics
 from surecount.config import Pipeline
-from surecount.doctor import ask_flink, ask_kafka
+from surecount.doctor import ask_flink, ask_kafka, topic_ids
 from surecount.doctor.checks import BEFORE_START, CHECKS
 from surecount.doctor.facts import Facts, Unseen
 from surecount.doctor.findings import Row, examine
@@ -51,6 +51,7 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
         runs=runs,
         jobs=ask_flink.jobs(pipeline, flink),
         committed=committed,
+        topic_ids={job: topic_ids.now(pipeline, job) for job in pipeline.jobs},
         versions=ask_flink.versions(flink, environment),
     )
     return examine(CHECKS, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from surecount.doctor import flink_rules, job_rules, kafka_rules, reading_rules
+from surecount.doctor import flink_rules, job_rules, kafka_rules, reading_rules, topic_ids
 from surecount.doctor.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -86,6 +86,15 @@ CHECKS: tuple[Check, ...] = (
         "Kafka deletes what is too old, read or not, and a job that starts behind the log's start skips what is gone",
         "raise retention.ms of the topic now, and let the job catch up; a start then names what is gone",
         reading_rules.unread_records,
+    ),
+    Check(
+        "same_topics",
+        "the brokers' ids of the topics that running jobs read and write, against those that they began with",
+        "of a topic that is deleted and made anew under a job, the job skips the records before its own offset; of an "
+        "output, readers lose what it held",
+        "stop the job; bring the topic back from a mirror (`surecount recover`), or give the pipeline another name, so "
+        "that it begins from nothing; `surecount audit` tells what is missing",
+        topic_ids.same_topics,
     ),
     Check(
         "last_stable_offset",

@@ -134,7 +134,8 @@ class Versions:
 class Facts:
     """All that rules may look at. ``kafka`` is the pipeline's own cluster, ``remote`` are those of relayed pathways, by
     pathway. ``runs`` are a job's runs in the ledger, ``jobs`` what Flink tells of it (None: it does not run),
-    ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept."""
+    ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept, and
+    ``topic_ids`` the brokers' ids of what a job reads and writes."""
 
     pipeline: Pipeline
     now_ms: int
@@ -146,6 +147,7 @@ class Facts:
     jobs: Mapping[str, JobFacts | None] | Unseen = NOT_ASKED
     committed: Mapping[str, Mapping[Place, int] | Unseen] = field(default_factory=dict)
     versions: Versions | Unseen = NOT_ASKED
+    topic_ids: Mapping[str, Mapping[str, str] | Unseen] = field(default_factory=dict)
     accepted: frozenset[str] = frozenset()
 
     def accepts(self, code: str) -> bool:

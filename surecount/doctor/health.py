@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from surecount.doctor import topic_ids
 from surecount.doctor.ask_flink import job_facts
 from surecount.doctor.job_rules import judged
 from surecount.ops.flink import Flink, Job
@@ -39,7 +40,7 @@ def _of_job(flink: Flink, job: Job, *, replaced: bool) -> JobHealth:
         cause = flink.cause(job.id)
         problems.append(f"{job.name} is {job.state}{f': {cause}' if cause else ''}")
     if job.state in _JUDGED:
-        findings = judged(job_facts(flink, job), time.time_ns() // 1_000_000)
+        findings = [*judged(job_facts(flink, job), time.time_ns() // 1_000_000), *topic_ids.of_named(flink, job)]
         problems += [finding.seen for finding in findings if finding.state == "fail"]
-        notes = [finding.seen for finding in findings if finding.state == "warn"]
+        notes = [finding.seen for finding in findings if finding.state in ("warn", "unknown")]
     return JobHealth(job.id, job.name, job.state, job.started_ms, tuple(problems), tuple(notes))

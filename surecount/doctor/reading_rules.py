@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import permutations
 
+from surecount.audit.retention import may_be_markers
 from surecount.config import Pipeline
 from surecount.doctor.facts import Facts, KafkaFacts, Offsets, Unseen, seen
 from surecount.doctor.findings import Finding
@@ -31,10 +32,12 @@ def unread_records(facts: Facts) -> Iterator[Finding]:
         if reason is not None or committed is None:
             yield Finding("unknown", f"{job}: {reason or 'it was not asked for'}")
             continue
-        yield from _unread(job, seen(seen(cluster).offsets), seen(committed))
+        yield from _unread(facts.pipeline, job, seen(seen(cluster).offsets), seen(committed))
 
 
-def _unread(job: str, offsets: Mapping[Place, Offsets], committed: Mapping[Place, int]) -> Iterator[Finding]:
+def _unread(
+    pipeline: Pipeline, job: str, offsets: Mapping[Place, Offsets], committed: Mapping[Place, int]
+) -> Iterator[Finding]:
     if not committed:
         yield Finding("ok", f"{job} has committed no offsets yet")
         return
@@ -45,7 +48,8 @@ def _unread(job: str, offsets: Mapping[Place, Offsets], committed: Mapping[Place
         topic, partition = place
         held = offsets[place]
         lag += max(0, held.high - max(offset, held.low))
-        if offset < held.low:
+        own = topic in pipeline.written
+        if offset < held.low and not may_be_markers(held.low - offset, held.high - held.low, in_transactions=own):
             wrong = True
             yield Finding(
                 "fail",

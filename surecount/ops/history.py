@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from surecount.audit import Epoch, Moment, Past
+from surecount.audit import Epoch, LostAtStart, Moment, Past
+from surecount.audit.retention import may_be_markers
 from surecount.config import Pipeline
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run
@@ -29,7 +30,23 @@ def past(pipeline: Pipeline, job: str, runs: Sequence[Run]) -> Past:
     """What a lineage of runs tells."""
     # A relay reads no configuration.
     found = epochs(job, runs) if pipeline.pathway_of(job) is None else []
-    return Past(found, moments(runs), runs[-1].topic_ids)
+    last = runs[-1]
+    if last.moved is not None:  # its topics are copies, with ids of their own
+        return Past(found, moments(runs), unread=unread(pipeline, runs))
+    return Past(found, moments(runs), last.topic_ids, last.output_ids, unread(pipeline, runs))
+
+
+def unread(pipeline: Pipeline, runs: Sequence[Run]) -> list[LostAtStart]:
+    """What was deleted between the snapshot that a run began from and its start."""
+    found = []
+    for run in runs:
+        begins = {(topic, partition): low for topic, partition, low in run.begins}
+        for topic, partition, offset in run.offsets:
+            size = begins.get((topic, partition), 0) - max(0, offset)
+            if size > 0 and not may_be_markers(size, 0, in_transactions=topic in pipeline.written):
+                lost = (topic, partition, max(0, offset), max(0, offset) + size)
+                found.append(LostAtStart(run.number, *lost, accepted="records_gone" in run.accepted))
+    return found
 
 
 def moments(runs: Sequence[Run]) -> list[Moment]:

@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -61,10 +61,11 @@ class Run:
 
     ``snapshot`` is the path that it began from, ``offsets`` are what that reads next, as topic, partition, offset, and
     ``accepted`` are the codes of refusals gone against for it. ``topic_ids`` are the brokers' ids of the topics that it
-    reads, by name, where they could be told. ``generation`` counts how often the topics were brought back from a backup
-    before it. ``stopped_with`` is the path of the savepoint that it was stopped with, once it has ended, and
-    ``stopped_ms`` when that was; ``moved`` is there where that was brought here from a backup; ``refused`` is why Flink
-    did not take it.
+    reads, by name, where they could be told, and ``output_ids`` those of the topics that it writes. ``begins`` are the
+    first offsets of the former then, as topic, partition, offset: what is between ``offsets`` and these it could not
+    read. ``generation`` counts how often the topics were brought back from a backup before it. ``stopped_with`` is the
+    path of the savepoint that it was stopped with, once it has ended, and ``stopped_ms`` when that was; ``moved`` is
+    there where that was brought here from a backup; ``refused`` is why Flink did not take it.
     """
 
     number: int
@@ -81,6 +82,8 @@ class Run:
     offsets: tuple[tuple[str, int, int], ...] = ()
     accepted: tuple[str, ...] = ()
     topic_ids: dict[str, str] = field(default_factory=dict)
+    output_ids: dict[str, str] = field(default_factory=dict)
+    begins: tuple[tuple[str, int, int], ...] = ()
     generation: int = 0
     stopped_with: str | None = None
     stopped_ms: int | None = None
@@ -107,8 +110,18 @@ class Ledger:
     """The ledger of one job of a pipeline, below a savepoint folder."""
 
     def __init__(self, savepoints: Folder, pipeline: Pipeline, job: str) -> None:
-        self._name = f"{pipeline.name}.{job}"
-        self._folder = savepoints.folder(LEDGER).folder(self._name)
+        self._open(savepoints, f"{pipeline.name}.{job}")
+
+    def _open(self, savepoints: Folder, name: str) -> None:
+        self._name = name
+        self._folder = savepoints.folder(LEDGER).folder(name)
+
+    @classmethod
+    def named(cls, savepoints: Folder, name: str) -> Ledger:
+        """That of a job by its name in Flink, where its pipeline is not at hand."""
+        found = cls.__new__(cls)
+        found._open(savepoints, name)
+        return found
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first. Raises SurecountError where a file cannot be understood, and in the middle of a
@@ -239,11 +252,12 @@ def _run(content: dict[str, Any], events: Mapping[str, dict[str, Any] | None]) -
     return Run(
         **{
             **content,
-            "offsets": _offsets(content),
+            "offsets": _offsets(content["offsets"]),
+            "begins": _offsets(content.get("begins", ())),
             "accepted": tuple(content["accepted"]),
             "stopped_with": stopped["snapshot"] if stopped else None,
             "stopped_ms": stopped["at_ms"] if stopped else None,
-            "moved": Moved(moved["savepoint"], _offsets(moved)) if moved else None,
+            "moved": Moved(moved["savepoint"], _offsets(moved["offsets"])) if moved else None,
             "refused": refused["why"] if refused else None,
         }
     )
@@ -270,8 +284,8 @@ def newest(runs: Sequence[Run]) -> Run | None:
     )
 
 
-def _offsets(content: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
-    return tuple((topic, partition, offset) for topic, partition, offset in content["offsets"])
+def _offsets(content: Iterable[Any]) -> tuple[tuple[str, int, int], ...]:
+    return tuple((topic, partition, offset) for topic, partition, offset in content)
 
 
 def config_of(pipeline: Pipeline) -> dict[str, Any]:

@@ -88,6 +88,12 @@ def ids_of_topics(pipeline: Pipeline, job: str) -> dict[str, str] | None:
     return _if_there(pipeline, job, lambda: topics.Admin(kafka).ids(names))
 
 
+def first_offsets(pipeline: Pipeline, job: str) -> tuple[tuple[str, int, int], ...]:
+    """The first offset of each partition that a job reads; none where another cluster than ours is away."""
+    held = _held(pipeline, job) or {}
+    return tuple((*place, low) for place, (low, _) in sorted(held.items()))
+
+
 def _held(pipeline: Pipeline, job: str) -> dict[Place, tuple[int, int]] | None:
     """First and next offset of each partition that a job reads; None where another cluster than ours is away."""
     return _if_there(pipeline, job, lambda: topics.offsets(*pipeline.reads(job)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from surecount.audit.retention import may_be_markers
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.ops.ledger import Run
@@ -77,7 +78,7 @@ def check_restore(
     """
     refusals = [
         *_order(snapshot, newest),
-        *(_unchecked(pipeline, job) if held is None else _offsets(snapshot, held)),
+        *(_unchecked(pipeline, job) if held is None else _offsets(pipeline, snapshot, held)),
         *_other_topics(snapshot, ids or {}),
         *_parallelism(pipeline, snapshot, parallelism),
         *_bounds(snapshot, bounded=bounded),
@@ -119,7 +120,8 @@ def _unchecked(pipeline: Pipeline, job: str) -> Iterator[Refusal]:
     )
 
 
-def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Iterator[Refusal]:
+def _offsets(pipeline: Pipeline, snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Iterator[Refusal]:
+    own = pipeline.written
     read_now = {topic for topic, _ in held}
     for (topic, partition), offset in snapshot.offsets.items():
         if topic not in read_now:
@@ -139,7 +141,7 @@ def _offsets(snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Itera
             continue
         low, high = held[topic, partition]
         # Below 0 are markers: earliest, latest, committed.
-        if 0 <= offset < low:
+        if 0 <= offset < low and not may_be_markers(low - offset, high - low, in_transactions=topic in own):
             yield Refusal(
                 "records_gone",
                 f"{topic} partition {partition}: offsets {offset} to {low - 1} are deleted, {low - offset:,} that "

@@ -16,7 +16,7 @@ from surecount.ops.code import check_decode, hash_of_code, pack, package, unpack
 from surecount.ops.flink import RUNNING_STATES, Flink
 from surecount.ops.launch import RefusedError, launch
 from surecount.ops.ledger import Ledger, Run, TakenError, begun, config_of, hash_of, newest, now_ms
-from surecount.ops.restore import LATEST, check_accepted, find, ids_of_topics
+from surecount.ops.restore import LATEST, check_accepted, find, first_offsets, ids_of_topics
 from surecount.ops.snapshots import Folders
 from surecount.ops.steps import OnStep, Step, unheard
 from surecount.ops.storage import uri_of
@@ -130,6 +130,8 @@ def submit(
                 transactional_id_prefix=pipeline.transactional_id_prefix(job, ""),
                 accepted=tuple(accepted),
                 topic_ids=ids_of_topics(pipeline, job) or (origin.run.topic_ids if origin else {}),
+                output_ids=topics.ids_of(pipeline.kafka, pipeline.writes(job)),
+                begins=first_offsets(pipeline, job),
                 generation=origin.generation if origin else last.generation if last else 0,
             )
             ledger.keep_code(run.code_hash, pack(shipped))

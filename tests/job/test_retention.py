@@ -57,3 +57,10 @@ def test_deleted_after_it_was_counted_and_before(make: Callable[..., Running]) -
     report = audited(run)
     assert [(d.kind, d.where) for d in report.differences] == [("deleted_unread", f"{source}-0@101")]
     assert "offsets 101 to 109: deleted before the job had read it; up to 9 records are lost" in report.summary()
+
+    # Started all the same, it is told on, but no more than that.
+    life_of(run).start(JOBS, accepted=["records_gone"])
+    read_up_to(run, 121)
+    report = audited(run)
+    assert report.balanced, report.summary()
+    assert f"{source}-0@101: offsets 101 to 109 were deleted unread before run 2 began, as was accepted" in report.notes

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 import pytest
 
 from surecount.audit import cut
-from surecount.audit.cut import Bounds, Cut, Sample, find_cut
+from surecount.audit.cut import Bounds, Cut, Sample, Unread, find_cut
 from surecount.audit.stages import aggregate_stage, ingest_stage, relay_stage
 from surecount.config import parse
 from surecount.errors import SurecountError
@@ -97,6 +97,26 @@ def test_a_job_that_has_not_begun_to_write_is_waited_for(monkeypatch: pytest.Mon
     with pytest.raises(SurecountError, match="the job has not completed a checkpoint"):
         found(monkeypatch, at(None, 10, 0, 0))
     assert found(monkeypatch, at(None, 0, 0, 0)).sources == {IN: (0, 0)}
+
+
+def begun(begin: int, sample: Sample) -> Sample:
+    """The same where the beginning of the input is deleted."""
+    return replace(sample, sources=replace(sample.sources, begin={IN: begin}))
+
+
+def test_what_is_deleted_before_it_is_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job stands still, and does not read what is left."""
+    chosen = found(monkeypatch, begun(7, at(3, 10)))
+    assert chosen.sources == {IN: (7, 7)} and chosen.unread == {IN: Unread(3, 7, 3)}
+    assert found(monkeypatch, begun(10, at(3, 10))).unread == {IN: Unread(3, 10, 0)}
+
+
+def test_what_a_job_has_read_since_its_last_checkpoint_is_not_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = [begun(7, at(3, 10, 5, 6))] * 3 + [begun(7, at(10, 10, 6, 6))]
+    chosen = found(monkeypatch, *moving)
+    assert chosen.sources == {IN: (7, 10)} and chosen.unread == {}
+    # What a bounded run had committed when it ended need not be all that it had read.
+    assert found(monkeypatch, begun(7, at(3, 10)), bounded=True).unread == {}
 
 
 def test_bounded_takes_the_input_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:

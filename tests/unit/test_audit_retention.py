@@ -80,7 +80,7 @@ class World:
         def open_reader(ranges: Any) -> MemoryReader:
             return MemoryReader(self.topics, ranges, seed)
 
-        evidence = Evidence(ahead_ms, self.moments)
+        evidence = Evidence(lambda: ahead_ms, self.moments)
         return Recount(PIPELINE, (), evidence, timeout_s=1, open_reader=open_reader).report(self.cut(), bounded=False)
 
     def is_left(self, place: Place, offset: int) -> bool:
@@ -288,7 +288,7 @@ def test_an_epoch_that_is_all_before_the_cut() -> None:
     only = parse({**CONTENT, "aggregate": [{"name": "new", "key": ["who"], "window": "1 min"}]}, "test")
     epochs = [Epoch(PIPELINE), Epoch(only, {("in", 0): world.begin["in", 0], ("in", 1): world.begin["in", 1]})]
     recount = Recount(
-        only, epochs, Evidence(AHEAD_MS), timeout_s=1, open_reader=lambda r: MemoryReader(world.topics, r, 0)
+        only, epochs, Evidence(lambda: AHEAD_MS), timeout_s=1, open_reader=lambda r: MemoryReader(world.topics, r, 0)
     )
     report = recount.report(world.cut(), bounded=False)
     assert report.balanced, report.summary()

@@ -60,7 +60,7 @@ class Trimmed:
         def open_reader(kafka: Kafka, ranges: Ranges) -> MemoryReader:
             return MemoryReader(clusters[kafka.bootstrap_servers], ranges, self.seed)
 
-        return Upstream(self.world.pipeline, (), Evidence(0), timeout_s=1, open_reader=open_reader)
+        return Upstream(self.world.pipeline, (), Evidence(lambda: 0), timeout_s=1, open_reader=open_reader)
 
     def ranges(self, places: list[Place]) -> dict[Place, tuple[int, int]]:
         whole = self.world.ranges(self.world.main, places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -10,10 +11,12 @@ import pytest
 
 from surecount import audit
 from surecount.audit.cut import Cut
+from surecount.audit.epochs import Past
 from surecount.audit.reader import NoAnswerError, Ranges
 from surecount.audit.report import Flow, Report
 from surecount.audit.stages import Stage
 from surecount.config import Kafka
+from surecount.topics import NoBrokerError
 from tests.unit.test_audit_recount import MINUTE, T0, MemoryReader, Topics, dump, rfc3339
 from tests.unit.test_audit_upstream import BY_ID, RELAY, Sent, World, run
 
@@ -102,6 +105,32 @@ def test_each_job_has_to_be_right(monkeypatch: pytest.MonkeyPatch, topic: str, k
     assert kind in {difference.kind for difference in report.differences}
     # While the jobs run, what does not balance may be the cut's fault.
     assert kafkas.cuts.count(f"surecount.shop.{job or 'aggregate'}") == 3
+
+
+def test_topics_that_are_not_those_that_a_run_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafkas = Kafkas(monkeypatch)
+    ids = {topic: f"{topic} 1" for topic in ("a", "b", RELAY, "shop.clean", "shop.rejects", "twice", "shop.results")}
+
+    def ids_of(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
+        if not kafkas.answers and "eu" in kafka.bootstrap_servers:
+            raise NoBrokerError("no broker answers at eu:9092")
+        return {name: ids[name] for name in names if name in ids}
+
+    monkeypatch.setattr("surecount.audit.ids_of", ids_of)
+    past = {
+        "relay.eu": Past(topic_ids={"a": "a 1"}, output_ids={RELAY: f"{RELAY} 1"}),
+        "ingest": Past(topic_ids={"b": "b 1"}, output_ids={"shop.clean": "shop.clean 1"}),
+        "aggregate": Past(topic_ids={"shop.clean": "shop.clean 1"}, output_ids={"shop.results": "shop.results 1"}),
+    }
+    assert audit.audit(BY_ID, history=past, bounded=True).balanced
+    ids |= {"a": "a 2", "shop.clean": "shop.clean 2", "shop.results": "shop.results 2"}
+    report = audit.audit(BY_ID, history=past, bounded=True)
+    found = [(difference.kind, difference.where) for difference in report.differences]
+    assert found == [("topic_made_anew", topic) for topic in ("a", "shop.clean", "shop.results")]
+    assert not report.balanced
+    kafkas.answers = False
+    report = audit.audit(BY_ID, history=past, bounded=True)
+    assert [difference.where for difference in report.differences] == ["shop.clean", "shop.results"]
 
 
 def test_a_reject_of_the_aggregate_job_is_not_ingests(monkeypatch: pytest.MonkeyPatch) -> None:

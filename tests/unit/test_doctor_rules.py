@@ -78,7 +78,12 @@ KAFKA = KafkaFacts(
     transactions=(),
     features={"metadata.version": 29, "transaction.version": 2},
 )
-RUN = Run(1, "1" * 32, NOW, None, 1, False, config_of(SHOP), "", "", {"surecount": __version__}, "p")
+RUN = Run(
+    *(1, "1" * 32, NOW, None, 1, False, config_of(SHOP), "", "", {"surecount": __version__}, "p"),
+    topic_ids={"in": "i1"},
+    output_ids={"shop.results": "r1"},
+)
+IDS = {"in": "i1", "shop.results": "r1", "shop.corrections": "c1"}
 JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
 CONNECTORS = ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR, "zstd-jni-1.5.6-10.jar")
 HERE = Installed("2.3.0", CONNECTORS, 17, ("log4j-core-2.25.4.jar",))
@@ -94,6 +99,7 @@ FACTS = Facts(
     jobs={"aggregate": replace(JOB, workers=WORKERS)},
     committed={"aggregate": {("in", 0): 60, ("in", 1): 9}},
     versions=Versions(HERE, PACKAGES, HERE, {"TaskManager t": HERE}),
+    topic_ids={"aggregate": IDS},
 )
 THREE = replace(
     KAFKA,
@@ -188,6 +194,11 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
      "when it arrived"),
     ("unread_records", "fail", kafka(offsets={("in", 0): Offsets(80, 100, 100)}), "offsets 60 to 79 were deleted"),
     ("unread_records", "warn", {"committed": {"aggregate": {("in", 0): 30}}}, "20 unread records"),
+    ("same_topics", "fail", {"topic_ids": {"aggregate": {**IDS, "in": "i2"}}},
+     "in was deleted and made anew under the job: what it held then is gone"),
+    ("same_topics", "fail", {"topic_ids": {"aggregate": {**IDS, "shop.results": "r2"}}},
+     "shop.results was deleted and made anew under the job: what the job had written to it is gone"),
+    ("same_topics", "fail", {"topic_ids": {"aggregate": {"in": "i1"}}}, "shop.results is gone"),
     ("last_stable_offset", "warn", held(transaction("till-4", 40_000)),
      "in: 12 records in 1 partition(s) wait for till-4 (open for 40 s of 15 min, producer 7, epoch 3)"),
     ("last_stable_offset", "warn", kafka(offsets={("in", 0): Offsets(0, 100, 88)}, transactions=Unseen("no right")),
@@ -298,6 +309,8 @@ def test_workers_that_have_not_told_and_brokers_without_the_right_are_unknown() 
     assert row("worker_versions", job(workers=frozenset())).state == "unknown"
     assert row("transaction_max_timeout", kafka(settings=Unseen("not authorized"))).state == "unknown"
     assert row("broker_versions", kafka(features=Unseen("not authorized"))).state == "unknown"
+    assert row("same_topics", {"topic_ids": {"aggregate": Unseen("not authorized")}}).state == "unknown"
+    assert row("same_topics", job(id="2" * 32)).state == "ok"  # the ledger does not know it
     unread = Versions(HERE, PACKAGES, HERE, {"TaskManager t": Unseen("rolled")})
     assert row("flink_versions", {"versions": unread}).state == "unknown"
 
@@ -337,6 +350,20 @@ def test_what_status_makes_of_a_job(changes: dict[str, Any], states: list[str]) 
 )
 def test_java_is_read_from_what_flink_says_of_a_jvm(jvm: str, java: int | None) -> None:
     assert _java_of(jvm) == java
+
+
+@pytest.mark.parametrize(("low", "high", "state"), [(102, 102, "ok"), (102, 103, "fail"), (200, 200, "fail")])
+def test_markers_of_our_own_transactions_are_not_unread_records(low: int, high: int, state: str) -> None:
+    """The clean topic was read to offset 100, and then all of it was deleted."""
+    facts = replace(
+        FACTS,
+        pipeline=RELAYED,
+        kafka=replace(KAFKA, offsets={("shop.clean", 0): Offsets(low, high, high)}),
+        remote={"west": replace(KAFKA, offsets={})},
+        committed={"relay.west": {}, "ingest": {}, "aggregate": {("shop.clean", 0): 100}},
+    )
+    (found,) = examine([check for check in CHECKS if check.id == "unread_records"], facts)
+    assert found.state == state
 
 
 def test_the_docs_list_every_check() -> None:

@@ -376,3 +376,17 @@ def test_a_run_that_flink_refused_one_command_and_took_from_another_counts(tmp_p
     checkpoint.mkdir(parents=True)
     (checkpoint / "_metadata").touch()
     assert folders.begun(runs) == runs[:2]
+
+
+@pytest.mark.parametrize(
+    ("topic", "held", "refused"),
+    [
+        ("shop.clean", (72, 72), False),  # the markers of the last transactions
+        ("shop.clean", (72, 73), True),
+        ("shop.clean", (100, 100), True),
+        ("in", (71, 71), True),
+    ],
+)
+def test_what_is_deleted_behind_what_was_read_may_be_markers(topic: str, held: tuple[int, int], refused: bool) -> None:
+    snapshot = replace(NEWEST, offsets={(topic, 0): 70})
+    assert ("records_gone" in codes(snapshot, {(topic, 0): held})) == refused
