@@ -23,11 +23,12 @@ def history(pipeline: Pipeline, flink: Flink) -> History:
     """
     folders = Folders.of(flink)
     ledgers = {job: Ledger(folders.savepoints, pipeline, job).runs() for job in pipeline.jobs}
-    return {job: past(pipeline, job, lineage(runs)) for job, runs in ledgers.items() if runs}
+    lineages = {job: lineage(folders.begun(runs)) for job, runs in ledgers.items()}
+    return {job: past(pipeline, job, runs) for job, runs in lineages.items() if runs}
 
 
 def past(pipeline: Pipeline, job: str, runs: Sequence[Run]) -> Past:
-    """What a lineage of runs tells."""
+    """What a lineage of runs, one at least, tells."""
     # A relay reads no configuration.
     found = epochs(job, runs) if pipeline.pathway_of(job) is None else []
     last = runs[-1]
