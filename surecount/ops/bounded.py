@@ -22,7 +22,7 @@ def wait_until_running(flink: Flink, job_id: str) -> float:
         if state in ("FAILED", "RESTARTING", "FAILING"):
             raise SurecountError(f"the job fails: {flink.cause(job_id)}", exit_code=1)
         if state in ("CANCELED", "CANCELLING"):
-            raise TakenError(f"job {job_id} was cancelled while it was started")
+            raise TakenError(f"job {job_id} is {state}: another command has cancelled it")
         vertices = flink.vertices(job_id)
         return bool(vertices) and all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices)
 

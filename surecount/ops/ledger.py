@@ -37,12 +37,13 @@ LEDGER = "surecount-ledger"
 
 _FILE = re.compile(r"(\d{6})-(run|refused|stopped|moved)-([0-9a-f]{32})\.json")
 _IDENTITY, _RECOVERY, _RECOVERED = "ledger.json", "recovery.json", "recovered.json"
+_SEE_JOBS = "see `surecount jobs`, then run the command again"
 
 
 class TakenError(SurecountError):
     """Another command was first. Nothing of this one's doing is left to be taken back."""
 
-    def __init__(self, message: str, hint: str = "see `surecount jobs`, then run the command again") -> None:
+    def __init__(self, message: str, hint: str = _SEE_JOBS) -> None:
         super().__init__(message, hint, exit_code=1)
 
 
@@ -187,9 +188,11 @@ class Ledger:
         """Bring files of a ``backup``, which is told by its URI: nobody can read runs before all are here. May be done
         again. Raises TakenError where the files of another backup have been brought here, or are being brought."""
         content = {"version": VERSION, "at_ms": now_ms(), "backup": backup}
-        self._agree(_RECOVERY, content, f"{self._folder.uri} is brought back from another backup")
+        other = f"{self._name} is brought back from another backup"
+        hint = f"where no job was started since, remove {self._folder.uri} and recover again"
+        self._agree(_RECOVERY, content, other, hint)
         yield
-        self._agree(_RECOVERED, content, f"{self._folder.uri} is brought back from another backup")
+        self._agree(_RECOVERED, content, other, hint)
 
     def known(self) -> set[str]:
         """The job ids of all runs, also in the middle of a recovery."""
@@ -223,13 +226,13 @@ class Ledger:
     def _create(self, name: str, content: dict[str, Any]) -> bool:
         return self._folder.create(name, json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
 
-    def _agree(self, name: str, content: dict[str, Any], other: str) -> None:
+    def _agree(self, name: str, content: dict[str, Any], other: str, hint: str = _SEE_JOBS) -> None:
         """Create a file, or find that it says the same but for the time."""
         if self._create(name, content):
             return
         wanted = {**json.loads(json.dumps(content)), "at_ms": None}
         if {**self._read(name), "at_ms": None} != wanted:
-            raise TakenError(f"{other}: {self._folder.uri}/{name}")
+            raise TakenError(f"{other}: {self._folder.uri}/{name}", hint)
 
 
 def job_ids_of_others(savepoints: Folder, ledger: Ledger) -> set[str]:
