@@ -78,7 +78,11 @@ class Position:
         """The position that a committed offset holds."""
         try:
             content = json.loads(metadata)
-            return cls(byte, int(content["line"]), Head(int(content["head"]), str(content["blake2b"])))
+            line, head = int(content["line"]), int(content["head"])
+            # A head of nothing would be that of any input.
+            if not (0 <= line <= byte and min(byte, 1) <= head <= min(byte, HEAD_BYTES)):
+                raise ValueError(f"{line} lines and a head of {head} bytes")
+            return cls(byte, line, Head(head, str(content["blake2b"])))
         except (ValueError, TypeError, KeyError) as error:
             raise SurecountError(
                 f"the committed position {byte} was not written by `surecount send`: {metadata!r}",

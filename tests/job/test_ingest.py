@@ -315,6 +315,8 @@ def test_headers_that_a_producer_forges_are_its_own(make: Callable[..., Running]
 
     wait_until(goes_on, 60, "a watermark that does not wait for the replay topic", poll_s=0.5)
     assert young in found
+    # Of both sources.
+    wait_until(lambda: run.flink.records_read(jobs["ingest"]) == len(sent) + 2, 30, "the metrics to tell what was read")
     report = audit(run.pipeline)
     assert report.balanced, report.summary()
     assert report.ingest is not None and report.ingest.total.duplicates == 0

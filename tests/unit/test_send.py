@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -269,7 +270,13 @@ def test_the_head_of_a_rest_stays_that_of_the_whole(whole: Callable[[bytes], Inp
 
 
 def test_positions_of_others_are_refused() -> None:
-    for metadata in ("", "[]", "{}", '{"line": 1}', "flink"):
+    nothing = Head.of(b"").digest
+    # A head of nothing is that of any input, and one of a terabyte would be read into memory.
+    forged = [
+        {"line": line, "head": head, "blake2b": nothing}
+        for line, head in ((1, 0), (-1, 7), (1, 8), (8, 7), (1, 1 << 40))
+    ]
+    for metadata in ("", "[]", "{}", '{"line": 1}', "flink", *map(json.dumps, forged)):
         with pytest.raises(SurecountError, match="was not written by `surecount send`"):
             Position.parse(7, metadata)
 
