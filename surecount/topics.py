@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, New
 
 from surecount.config import Kafka, Pathway, Pipeline
 from surecount.errors import SurecountError
-from surecount.kafka.refusals import lacks_right, not_let_in, unauthorized
+from surecount.kafka.refusals import RefusedError, lacks_right, not_let_in, unauthorized
 from surecount.kafka.rights import CLUSTER, Right
 from surecount.kafka.security import for_librdkafka
 from surecount.topic_rules import (
@@ -179,18 +179,40 @@ class Admin:
             name: str(i) for name, i in ids.items() if i.get_most_significant_bits() or i.get_least_significant_bits()
         }
 
+    @_retried
+    def topic_operations(self, names: Iterable[str]) -> dict[str, frozenset[str] | None]:
+        """What this user may do with each topic, in Kafka's words such as ``Read``; nothing with one that is hidden,
+        and None for one that is not there."""
+        found: dict[str, frozenset[str] | None] = {}
+        for name, future in self._describe(names, include_authorized_operations=True).items():
+            try:
+                found[name] = _operations(self._described(name, future))
+            except MissingError:
+                found[name] = None
+            except RefusedError:
+                found[name] = frozenset()
+        return found
+
+    @_retried
+    def cluster_operations(self) -> frozenset[str]:
+        """What this user may do with the cluster itself."""
+        future = self._asked(
+            lambda: self._client.describe_cluster(include_authorized_operations=True, request_timeout=self._timeout_s)
+        )
+        return _operations(self._result(future, "the cluster can't be described"))
+
     def _check_visible(self, missing: list[str]) -> None:
         """Raise where one of these topics is there, or may be, and only not shown."""
         for name, future in self._describe(missing).items():
             with suppress(MissingError):
                 self._described(name, future)
 
-    def _describe(self, names: Iterable[str]) -> dict[str, Future[Any]]:
+    def _describe(self, names: Iterable[str], **options: bool) -> dict[str, Future[Any]]:
         wanted = list(names)
         if not wanted:
             return {}
         return self._asked(
-            lambda: self._client.describe_topics(TopicCollection(wanted), request_timeout=self._timeout_s)
+            lambda: self._client.describe_topics(TopicCollection(wanted), request_timeout=self._timeout_s, **options)
         )
 
     def _described(self, name: str, future: Future[T]) -> T:
@@ -335,6 +357,11 @@ class Admin:
                 "login, kafka.security has to say so",
             )
         return SurecountError(f"{failure}, at {address}: {reason(error)}")
+
+
+def _operations(described: Any) -> frozenset[str]:
+    """``DESCRIBE_CONFIGS`` as ``DescribeConfigs``."""
+    return frozenset(name.name.title().replace("_", "") for name in described.authorized_operations or ())
 
 
 def describe(admin: Admin, names: Iterable[str], *, only_own: bool = False, if_shown: Collection[str] = ()) -> Cluster:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from surecount import topics
 from surecount.config import Pipeline
 from surecount.doctor import ask_flink, ask_kafka, topic_ids
+from surecount.doctor.ask_rights import lacking, transactional_ids
 from surecount.doctor.checks import BEFORE_START, CHECKS
 from surecount.doctor.facts import Facts, Unseen
 from surecount.doctor.findings import Row, examine
@@ -33,8 +34,10 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
         found = ask_kafka.settings_of(kafka, names)
         if not isinstance(found, Unseen):
             # In this order, what has held readers back for long is among the transactions.
-            found = ask_kafka.with_transactions(kafka, environment, ask_kafka.with_offsets(kafka, found))
+            ids = transactional_ids(pipeline, kafka)
+            found = ask_kafka.with_transactions(kafka, environment, ask_kafka.with_offsets(kafka, found), ids)
         clusters[name] = found
+    hidden = [prefix for found in clusters.values() if not isinstance(found, Unseen) for prefix in found.hidden_ids]
     committed = {}
     for job in pipeline.jobs:
         pathway, (kafka, names) = pipeline.pathway_of(job), pipeline.reads(job)
@@ -53,6 +56,7 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
         committed=committed,
         topic_ids={job: topic_ids.now(pipeline, job) for job in pipeline.jobs},
         versions=ask_flink.versions(flink, environment),
+        lacking=lacking(pipeline, hidden),
     )
     return examine(CHECKS, facts)
 
@@ -82,6 +86,7 @@ def refuse_to_start(
         slots=ask_flink.slots(pipeline, flink, jobs, {} if isinstance(runs, Unseen) else runs, parallelism),
         runs=runs,
         versions=ask_flink.versions(flink, environment),
+        lacking=lacking(pipeline),
         accepted=frozenset(accepted),
     )
     rows = [row for row in examine(BEFORE_START, facts) if row.state != "ok"]

@@ -106,9 +106,11 @@ def committed(
     return tried(lambda: topics.committed(kafka, group, places)) if places else {}
 
 
-def with_transactions(kafka: Kafka, environment: Mapping[str, str], facts: KafkaFacts) -> KafkaFacts:
-    """The same, with open transactions, and what the brokers have agreed on."""
-    told = tried(lambda: ask(kafka, environment))
+def with_transactions(
+    kafka: Kafka, environment: Mapping[str, str], facts: KafkaFacts, prefixes: Collection[str] = ()
+) -> KafkaFacts:
+    """The same, with open transactions, what the brokers have agreed on, and which of the prefixes are hidden."""
+    told = tried(lambda: ask(kafka, environment, about=prefixes))
     if isinstance(told, Unseen):
         return replace(facts, transactions=told, features=told)
-    return replace(facts, transactions=told.transactions, features=told.features)
+    return replace(facts, transactions=told.transactions, features=told.features, hidden_ids=told.hidden)

@@ -15,6 +15,14 @@ CHECKS: tuple[Check, ...] = (
         before_start=True,
     ),
     Check(
+        "rights",
+        "the rights that `surecount acls` lists for jobs and operators, where clients log in",
+        "a job without one fails at its start, or cannot commit how far it has read",
+        "`surecount acls PIPELINE` prints them",
+        kafka_rules.rights,
+        before_start=True,
+    ),
+    Check(
         "request_size",
         "each broker's `socket.request.max.bytes` against the largest record that the jobs write, 64 MiB",
         "a broker closes the connection on a larger request, and the job restarts with that record again and again",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from surecount.config import Pipeline
+from surecount.kafka.rights import Needed, Operation
 from surecount.ops.ledger import Run
 from surecount.ops.snapshots import Place
 from surecount.ops.transactions import Transaction
@@ -48,7 +49,8 @@ class Copies:
 @dataclass(frozen=True)
 class KafkaFacts:
     """One Kafka cluster. ``topics`` are the pipeline's and Kafka's internal ones, those that exist, by name;
-    ``settings`` are those of each broker by its id, and ``features`` the cluster's finalized feature levels."""
+    ``settings`` are those of each broker by its id, ``features`` the cluster's finalized feature levels, and
+    ``hidden_ids`` the beginnings of transactional ids that this user may not see."""
 
     address: str
     brokers: int
@@ -58,6 +60,7 @@ class KafkaFacts:
     offsets: Mapping[Place, Offsets] | Unseen = NOT_ASKED
     transactions: tuple[Transaction, ...] | Unseen = NOT_ASKED
     features: Mapping[str, int] | Unseen = NOT_ASKED
+    hidden_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,20 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """Operations of a right that the user of ``kafka.security`` needs, and does not have."""
+
+    needed: Needed
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that rules may look at. ``kafka`` is the pipeline's own cluster, ``remote`` are those of relayed pathways, by
     pathway. ``runs`` are a job's runs in the ledger, ``jobs`` what Flink tells of it (None: it does not run),
     ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept, and
-    ``topic_ids`` the brokers' ids of what a job reads and writes."""
+    ``topic_ids`` the brokers' ids of what a job reads and writes.
+    ``lacking`` are rights that the user of ``kafka.security`` needs and does not have, None where nobody logs in."""
 
     pipeline: Pipeline
     now_ms: int
@@ -148,6 +160,7 @@ class Facts:
     committed: Mapping[str, Mapping[Place, int] | Unseen] = field(default_factory=dict)
     versions: Versions | Unseen = NOT_ASKED
     topic_ids: Mapping[str, Mapping[str, str] | Unseen] = field(default_factory=dict)
+    lacking: tuple[Lacking, ...] | Unseen | None = NOT_ASKED
     accepted: frozenset[str] = frozenset()
 
     def accepts(self, code: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import wraps
 
 from surecount.config import LARGEST_RECORD, Pathway, format_duration
 from surecount.doctor.facts import Copies, Facts, KafkaFacts, Unseen, seen
 from surecount.doctor.findings import Finding, Rule
 from surecount.doctor.words import about, listed, places
+from surecount.kafka.rights import principal
 from surecount.ops.restore_rules import ACCEPTABLE
 from surecount.ops.snapshots import Place
 from surecount.topic_rules import HEADROOM_BYTES, Cluster, Topic, output_faults, output_names
@@ -101,6 +103,24 @@ def outage(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "warn" if left < OUTAGE_MS else "ok", f"{spent}: an outage of {about(left)} is survived without loss"
         )
+
+
+def rights(facts: Facts) -> Iterator[Finding]:
+    """Jobs without a right fail at their start, or commit nothing; operators see less than there is."""
+    found = seen(facts.lacking)
+    if found is None:
+        yield Finding("ok", "clients do not log in (no kafka.security)")
+        return
+    for one in found:
+        wanted, who = one.needed, principal(one.needed.kafka)
+        right = replace(wanted.right, operations=one.operations)
+        yield Finding(
+            "fail" if wanted.role == "jobs" else "warn",
+            f"{who} lacks {right} at {wanted.kafka.bootstrap_servers}: {wanted.why}",
+            right.acl(wanted.kafka, who),
+        )
+    if not found:
+        yield Finding("ok", "the user of kafka.security has the rights of jobs and operators, as far as brokers tell")
 
 
 @per_cluster

@@ -48,10 +48,12 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Told:
-    """What a cluster tells the Java client: transactions, and its finalized feature levels by name."""
+    """What a cluster tells the Java client: transactions, its finalized feature levels by name, and which of the
+    transactional ids that were asked about it hides from this user."""
 
     transactions: tuple[Transaction, ...]
     features: Mapping[str, int]
+    hidden: tuple[str, ...] = ()
 
 
 def transactions(kafka: Kafka, environment: Mapping[str, str], prefixes: Collection[str] = ()) -> list[Transaction]:
@@ -64,10 +66,12 @@ def transactions(kafka: Kafka, environment: Mapping[str, str], prefixes: Collect
     return list(ask(kafka, environment, prefixes).transactions)
 
 
-def ask(kafka: Kafka, environment: Mapping[str, str], prefixes: Collection[str] = ()) -> Told:
-    """The same, and what else the brokers tell only the Java client."""
+def ask(
+    kafka: Kafka, environment: Mapping[str, str], prefixes: Collection[str] = (), about: Collection[str] = ()
+) -> Told:
+    """The same, and what else the brokers tell only the Java client; ``about`` are ids that may be hidden."""
     command = [sys.executable, "-m", "surecount.ops.transactions_admin"]
-    question = json.dumps({"properties": for_java(kafka), "prefixes": list(prefixes)})
+    question = json.dumps({"properties": for_java(kafka), "prefixes": list(prefixes), "about": list(about)})
     try:
         done = subprocess.run(
             command, env=dict(environment), input=question, capture_output=True, text=True, check=False,
@@ -84,4 +88,4 @@ def ask(kafka: Kafka, environment: Mapping[str, str], prefixes: Collection[str] 
         Transaction(**{**row, "places": tuple((topic, number) for topic, number in row["places"])})
         for row in answer["transactions"]
     )
-    return Told(found, answer["features"])
+    return Told(found, answer["features"], tuple(answer["hidden"]))

@@ -1,7 +1,7 @@
 """What only Kafka's Java admin client can ask: the one that the connector's jar carries.
 
 Run as a process, ``python -m surecount.ops.transactions_admin``, with the environment of Flink's command line: takes
-one line with JSON, the client's properties and prefixes of transactional ids, and answers with one.
+one line with JSON, the client's properties, prefixes of transactional ids and such ids, and answers with one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ def main() -> None:
     try:
         admin = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.AdminClient.create(properties)
         try:
-            answer = {"transactions": _transactions(admin, question["prefixes"]), "features": _features(admin)}
+            answer = {
+                "transactions": _transactions(admin, question["prefixes"]),
+                "features": _features(admin),
+                "hidden": _hidden(admin, question["about"]),
+            }
         finally:
             admin.close()
     except Exception as error:  # noqa: BLE001  # whatever Java throws, the caller names the cluster
@@ -64,6 +68,20 @@ def _described(told: Any, transactional_id: str) -> dict[str, Any] | None:
         "timeout_ms": description.transactionTimeoutMs(),
         "places": sorted((place.topic(), place.partition()) for place in description.topicPartitions().toArray()),
     }
+
+
+def _hidden(admin: Any, ids: list[str]) -> list[str]:
+    """Those of the ids, whether there are such or not, that this user may not see."""
+    told = admin.describeTransactions(ids)
+    return [one for one in ids if "TransactionalIdAuthorization" in _failure(told.description(one))]
+
+
+def _failure(future: Any) -> str:
+    try:
+        future.get()
+    except Exception as error:  # noqa: BLE001  # whatever Java throws
+        return str(getattr(error, "java_exception", error))
+    return ""
 
 
 def _features(admin: Any) -> dict[str, int]:

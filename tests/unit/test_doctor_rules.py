@@ -19,6 +19,7 @@ from surecount.doctor.facts import (
     Installed,
     JobFacts,
     KafkaFacts,
+    Lacking,
     Offsets,
     Slots,
     Unseen,
@@ -28,6 +29,7 @@ from surecount.doctor.findings import Row, examine
 from surecount.doctor.flink_rules import PACKS_JAR
 from surecount.doctor.job_rules import judged
 from surecount.doctor.reading_rules import prefix_of, prefixes_apart
+from surecount.kafka.rights import needed
 from surecount.local.layout import PROJECT
 from surecount.ops.ledger import Run, config_of
 from surecount.ops.transactions import Transaction
@@ -100,6 +102,7 @@ FACTS = Facts(
     committed={"aggregate": {("in", 0): 60, ("in", 1): 9}},
     versions=Versions(HERE, PACKAGES, HERE, {"TaskManager t": HERE}),
     topic_ids={"aggregate": IDS},
+    lacking=None,
 )
 THREE = replace(
     KAFKA,
@@ -157,6 +160,10 @@ def test_a_healthy_pipeline_is_found_so_by_every_check() -> None:
 # fmt: off
 SICK: list[tuple[str, str, dict[str, Any], str]] = [
     ("transaction_max_timeout", "fail", with_pipeline(sink={"transaction_timeout": "1 h"}), "broker 1 allows 15 min"),
+    (
+        *("rights", "fail", {"lacking": (Lacking(needed(SHOP, ["jobs"])[0], ("Read",)),)}),
+        "User:ANONYMOUS lacks Read on topic in at localhost:9092: shop.aggregate reads it",
+    ),
     (
         *("request_size", "warn", kafka(settings={1: {"socket.request.max.bytes": "1048576"}})),
         "requests of up to 1048576 bytes: one may need 67239936",
@@ -303,6 +310,20 @@ def test_a_remote_cluster_that_is_away_leaves_the_others_to_be_looked_at() -> No
     found = row("in_sync", {"pipeline": RELAYED, "remote": {"west": Unseen("no broker answers")}})
     assert [finding.state for finding in found.findings] == ["ok", "unknown"]
     assert "pathway west: no broker answers" in found.telling[0].seen
+
+
+def test_a_right_that_is_missing_is_said_of_whom_on_what_and_what_for() -> None:
+    found = row("rights", {"lacking": (Lacking(needed(SHOP, ["operator"])[0], ("DescribeConfigs",)),)})
+    assert found.state == "warn"
+    assert found.telling[0].seen == (
+        "User:ANONYMOUS lacks DescribeConfigs on topic in at localhost:9092: audit recounts it, doctor checks it; "
+        "`rejects replay` sends to it"
+    )
+    assert found.mends == [
+        "kafka-acls.sh --bootstrap-server localhost:9092 --command-config admin.properties --add "
+        "--allow-principal User:ANONYMOUS --operation DescribeConfigs --topic in"
+    ]
+    assert row("rights", {"lacking": ()}).state == row("rights", {"lacking": None}).state == "ok"
 
 
 def test_workers_that_have_not_told_and_brokers_without_the_right_are_unknown() -> None:
