@@ -193,14 +193,6 @@ class Admin:
                 found[name] = frozenset()
         return found
 
-    @_retried
-    def cluster_operations(self) -> frozenset[str]:
-        """What this user may do with the cluster itself."""
-        future = self._asked(
-            lambda: self._client.describe_cluster(include_authorized_operations=True, request_timeout=self._timeout_s)
-        )
-        return _operations(self._result(future, "the cluster can't be described"))
-
     def _check_visible(self, missing: list[str]) -> None:
         """Raise where one of these topics is there, or may be, and only not shown."""
         for name, future in self._describe(missing).items():
@@ -501,6 +493,10 @@ def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> di
         found = wait_until(ask, TIMEOUT_S, f"the offsets of group {group!r}", seen=lambda: failure[-1])
     finally:
         consumer.close()
-    if refused := next((place.error for place in found if place.error is not None), None):
-        raise SurecountError(f"the offsets of group {group!r} can't be read: {refused.str()}")
+    for told in found:
+        if told.error is not None:
+            what = f"the offsets of group {group!r} can't be read"
+            if lacks_right(told.error):
+                raise unauthorized(kafka, Right("topic", told.topic, ("Describe",)), what)
+            raise SurecountError(f"{what}: {told.error.str()}")
     return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}

@@ -28,6 +28,8 @@ from surecount.generate import Summary
 from surecount.generator.answers import expected
 from surecount.generator.options import Options
 from surecount.generator.plan import Plan, plan
+from surecount.kafka.grants import grant
+from surecount.kafka.rights import needed, principal
 from surecount.local.flink import quickly_compiled
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
@@ -68,6 +70,7 @@ class Wanted:
     brokers: int = 3
     taskmanagers: int = 2
     code: bytes | None = None
+    secure: bool = False
 
     @property
     def may_lose(self) -> bool:
@@ -80,7 +83,7 @@ class Wanted:
         return (
             f"surecount chaos {shlex.quote(str(file))} --seed {self.seed} --minutes {self.minutes:g} "
             f"--rate {self.rate:g} {f'--keys {self.keys} ' if self.keys else ''}--brokers {self.brokers} "
-            f"--taskmanagers {self.taskmanagers} --faults {names}"
+            f"--taskmanagers {self.taskmanagers} {'--secure ' if self.secure else ''}--faults {names}"
         )
 
 
@@ -121,31 +124,47 @@ def _up(
     }
     stack.up(
         brokers=wanted.brokers, taskmanagers=wanted.taskmanagers, slots=slots, kafka_port=0, flink_port=0, ha=True,
-        flink_settings=settings, kafka_settings=_KAFKA_SETTINGS, on_ready=hearing.ready,
+        secure=wanted.secure, flink_settings=settings, kafka_settings=_KAFKA_SETTINGS, on_ready=hearing.ready,
     )  # fmt: skip
+    used = [stack]
     here: dict[str, Any] = {"bootstrap_servers": None, "properties": {}, "security": None}
     elsewhere = here
     if any(pipeline.is_relayed(pathway) for pathway in pipeline.pathways):
-        other = stacks.enter_context(_kafka_only(folder / "other", hearing))
-        elsewhere = {**here, "bootstrap_servers": other.bootstrap_servers}
+        other = stacks.enter_context(_kafka_only(folder / "other", hearing, secure=wanted.secure))
+        elsewhere = {**here, **_clients(other)}
+        used.append(other)
     pathways = [
         pathway.model_copy(update=elsewhere if pipeline.is_relayed(pathway) else here)
         for pathway in pipeline.source.pathway
     ]
-    kafka = pipeline.kafka.model_copy(update={**here, "bootstrap_servers": stack.bootstrap_servers})
+    kafka = pipeline.kafka.model_copy(update={**here, **_clients(stack)})
     source = pipeline.source.model_copy(update={"pathway": pathways})
     moved = pipeline.model_copy(update={"kafka": kafka, "source": source})
     if wanted.may_lose:
         sink = pipeline.sink.model_copy(update={"transaction_timeout": round(TRANSACTION_TIMEOUT_S * 1000)})
         moved = moved.model_copy(update={"sink": sink})
     # Two pathways whose topics have one name on two clusters are one on one.
-    return config.parse(moved.model_dump(mode="json"), f"{pipeline.name} with all pathways' clusters as one")
+    moved = config.parse(moved.model_dump(mode="json"), f"{pipeline.name} with all pathways' clusters as one")
+    if wanted.secure:
+        rights = needed(moved)
+        for one in used:
+            of_cluster = [need.right for need in rights if need.kafka.bootstrap_servers == one.bootstrap_servers]
+            grant(one.kafka_as_admin, of_cluster, principal(one.kafka))
+    return moved
+
+
+def _clients(stack: Stack) -> dict[str, Any]:
+    """How clients come to a stack, as a pipeline file says it."""
+    return {"bootstrap_servers": stack.kafka.bootstrap_servers, "security": stack.kafka.security}
 
 
 @contextmanager
-def _kafka_only(folder: Path, hearing: Hearing) -> Iterator[Stack]:
+def _kafka_only(folder: Path, hearing: Hearing, *, secure: bool) -> Iterator[Stack]:
     other = Stack(folder)
-    other.up(flink=False, kafka_port=0, on_ready=lambda name, s: hearing.ready(f"{name} of the other cluster", s))
+    other.up(
+        flink=False, kafka_port=0, secure=secure,
+        on_ready=lambda name, s: hearing.ready(f"{name} of the other cluster", s),
+    )  # fmt: skip
     try:
         yield other
     finally:

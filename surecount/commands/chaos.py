@@ -32,6 +32,9 @@ def chaos(
     keys: Annotated[int | None, typer.Option(min=1, help="Distinct keys of the first aggregate.")] = None,
     brokers: Annotated[int, typer.Option(help="1 or 3.")] = 3,
     taskmanagers: Annotated[int, typer.Option(min=1)] = 2,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="On brokers with TLS, logins and ACLs, as a user with the least rights.")
+    ] = False,
     to: Annotated[Path, typer.Option(help="The folder for reports; each run gets one of its own there.")] = Path(
         "chaos-reports"
     ),
@@ -51,7 +54,7 @@ def chaos(
         raise SurecountError("--faults kill-ingest: the pipeline has no ingest", "leave it out")
     failed = []
     for number in range(seed, seed + runs):
-        wanted = Wanted(number, minutes, chosen(names), rate, keys, brokers, taskmanagers)
+        wanted = Wanted(number, minutes, chosen(names), rate, keys, brokers, taskmanagers, secure=secure)
         began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         folder = to / f"{loaded.name}-{began}-seed{number}"
         again = f"seed {number}; again with: {wanted.command(pipeline)}"

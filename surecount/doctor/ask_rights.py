@@ -45,16 +45,17 @@ def _wanted(pipeline: Pipeline) -> list[Needed]:
 def _of_cluster(kafka: Kafka, wanted: Sequence[Needed], hidden_ids: Collection[str]) -> list[Lacking]:
     admin = topics.Admin(kafka)
     of_topic = admin.topic_operations({one.right.name for one in wanted if one.right.kind == "topic"})
-    of_cluster = admin.cluster_operations()
+    # What a group has committed of a topic is told to those who may see both.
+    visible = [name for name, operations in of_topic.items() if operations]
 
     def held(right: Right) -> frozenset[str] | None:
         match right.kind:
             case "topic":
                 return of_topic[right.name]
             case "cluster":
-                return of_cluster
+                return None if _shows_brokers(admin) else frozenset()
             case "group":
-                return frozenset() if _hides_group(kafka, right) else None
+                return frozenset() if visible and _hides_group(kafka, right, visible[0]) else None
             case "transactional-id":
                 return frozenset() if right.name in hidden_ids else None
 
@@ -69,9 +70,18 @@ def _missing(right: Right, held: frozenset[str] | None) -> tuple[Operation, ...]
     return tuple(name for name in right.operations if name not in held and (name != "Create" or not held))
 
 
-def _hides_group(kafka: Kafka, right: Right) -> bool:
+def _shows_brokers(admin: topics.Admin) -> bool:
+    # What one may do with the cluster is told only to those with one right more, Describe.
     try:
-        topics.committed(kafka, f"{right.name}rights" if right.prefixed else right.name, [("surecount", 0)])
+        admin.broker_configs([min(admin.metadata().brokers)])
+    except RefusedError:
+        return False
+    return True
+
+
+def _hides_group(kafka: Kafka, right: Right, topic: str) -> bool:
+    try:
+        topics.committed(kafka, f"{right.name}rights" if right.prefixed else right.name, [(topic, 0)])
     except RefusedError:
         return True
     return False

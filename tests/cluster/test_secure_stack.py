@@ -1,4 +1,4 @@
-"""A secured stack: the main path as a user with the least rights, and what is said where one is missing."""
+"""A secured stack: the main path as a user with the least rights, and what is said where something is missing."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, UserScramCredentialUpsertion, ScramCredentialInfo, ScramMechanism
-from typer.testing import CliRunner
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBindingFilter,
+    AclPermissionType,
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from surecount import config
-from surecount.cli import app
-from surecount.config import Kafka, Pipeline
-from surecount.doctor import health
-from surecount.errors import SurecountError
-from surecount.kafka.grants import bindings
-from surecount.kafka.refusals import RefusedError
+from surecount.config import Pipeline
+from surecount.doctor.ask_rights import lacking, transactional_ids
+from surecount.doctor.facts import Unseen
+from surecount.kafka.grants import bindings, grant
 from surecount.kafka.rights import Right, needed
-from surecount.kafka.security import for_librdkafka
+from surecount.kafka.security import for_librdkafka, password
 from surecount.local import secure
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
+from surecount.ops.transactions import ask
 from surecount.waiting import wait_until
 from tests.conftest import started
+from tests.typed import typed
 
 PIPELINE = """
 name = "shop"
@@ -53,73 +61,186 @@ interval = "1 s"
 
 """
 WHO = "User:surecount"
+JOBS = {"shop.ingest", "shop.aggregate"}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Secured: one broker, a JobManager, and a TaskManager with four slots."""
+    """Secured: one broker, a JobManager, and a TaskManager with four slots. Commands take it for theirs."""
     running = Stack(tmp_path_factory.mktemp("secured"))
-    with started(running, request, slots=4, secure=True):
+    with started(running, request, slots=4, secure=True), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SURECOUNT_DIR", str(running.directory))
         yield running
 
 
 @pytest.fixture(scope="module")
-def file(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("pipeline") / "shop.toml"
-    made.write_text(PIPELINE + stack.client_file.read_text())
+def folder(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the pipeline file is, as its user writes it."""
+    made = tmp_path_factory.mktemp("pipeline")
+    (made / "shop.toml").write_text(PIPELINE + stack.client_file.read_text())
     return made
 
 
-@pytest.fixture(scope="module")
-def surecount(stack: Stack, file: Path) -> Callable[..., str]:
-    """Run a command on the pipeline and the stack; what it prints, or the SurecountError that it ends with."""
-
-    def run(command: str, *arguments: str, on: Path = file) -> str:
-        placed = ["--dir", str(stack.directory)] if command not in ("generate", "rejects", "send") else []
-        sub = command.split()
-        done = CliRunner().invoke(app, [*sub, *arguments[: 1 if command == "rejects" else 0], str(on), *placed,
-                                        *arguments[1 if command == "rejects" else 0:]])  # fmt: skip
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    return run
-
-
-def _pipeline(file: Path) -> Pipeline:
-    return config.load(file)
-
-
-def _admin(kafka: Kafka) -> AdminClient:
-    settings: dict[str, Any] = for_librdkafka(kafka)
+def _admin(stack: Stack) -> AdminClient:
+    settings: dict[str, Any] = for_librdkafka(stack.kafka_as_admin)
     return AdminClient(settings)
 
 
-def test_the_main_path_runs_under_the_rights_that_acls_lists(
-    stack: Stack, file: Path, surecount: Callable[..., str], tmp_path: Path
-) -> None:
-    with pytest.raises(RefusedError, match="lacks Describe on topic shop.orders"):
-        surecount("generate", "--events", "10")
-    surecount("acls", "--grant")
+def _take(stack: Stack, right: Right, who: str) -> None:
+    filters = [
+        AclBindingFilter(
+            one.restype, one.name, one.resource_pattern_type, who, None, one.operation, AclPermissionType.ALLOW
+        )
+        for one in bindings(right, who)
+    ]
+    admin = _admin(stack)
+    for taken in admin.delete_acls(filters).values():
+        assert len(taken.result(10)) == 1
 
-    surecount("generate", "--events", "2000", "--keys", "10", "--bad", "0.01", "--duplicates", "0.01")
-    surecount("submit")
-    rows = {row["check"]: row for row in json.loads(surecount("doctor", "--json"))}
-    assert rows["rights"]["state"] == "ok", rows["rights"]
-    assert {row["state"] for row in rows.values()} <= {"ok", "warn", "unknown"}
+
+def _set_password(stack: Stack, user: str, secret: str) -> None:
+    scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    admin = _admin(stack)
+    changed = admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, scram, secret.encode())])
+    changed[user].result(10)
+
+
+def _running(stack: Stack) -> set[str]:
+    return {job.name for job in Flink(stack.flink_url).jobs() if job.state == "RUNNING"}
+
+
+def test_the_main_path_under_the_rights_that_acls_lists(stack: Stack, folder: Path) -> None:
+    surecount = partial(typed, folder)
+    refused = surecount("generate", "shop.toml", "--events", "10", expect=2)
+    assert f"{WHO} lacks Describe on topic shop.orders" in refused
+    assert f"--allow-principal {WHO} --operation Describe --topic shop.orders" in refused
+    surecount("acls", "shop.toml", "--grant")
+
+    surecount("generate", "shop.toml", "--events", "2000", "--keys", "10", "--bad", "0.01", "--duplicates", "0.01")
+    surecount("submit", "shop.toml")
+    found = {row["id"]: row for row in json.loads(surecount("doctor", "shop.toml", "--json"))}
+    assert found["rights"]["state"] == "ok", found["rights"]
 
     os.kill(stack.taskmanagers()["taskmanager-1"], signal.SIGKILL)
     events = [{"id": f"x{i}", "ts": int(time.time() * 1000), "customer": "bob", "amount": 1} for i in range(5)]
-    (tmp_path / "more.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    surecount("send", str(tmp_path / "more.jsonl"), "--key", "customer", "--id", "more")
-    flink = Flink(stack.flink_url)
-    names = {"shop.ingest", "shop.aggregate"}
-    wait_until(lambda: {j.name for j in flink.jobs() if j.state == "RUNNING"} == names, 90, "jobs after the kill")
+    (folder / "more.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    surecount("send", "shop.toml", "more.jsonl", "--key", "customer")
+    wait_until(lambda: _running(stack) == JOBS, 90, "both jobs after the kill")
 
-    surecount("stop")
-    surecount("start")
-    assert "invalid_utf8" in surecount("rejects", "count")
-    assert "replayed" in surecount("rejects", "replay")
-    assert "books balance" in surecount("audit")
-    assert "shop.ingest" in surecount("watch", "--for", "1")
+    surecount("stop", "shop.toml")
+    surecount("start", "shop.toml")
+    assert "invalid_utf8" in surecount("rejects", "count", "shop.toml")
+    assert "replayed" in surecount("rejects", "replay", "shop.toml")
+    assert "aggregate: books balance" in surecount("audit", "shop.toml")
+    assert "shop" in surecount("watch", "shop.toml", "--for", "1")
+
+
+def test_a_password_that_is_changed_and_a_right_that_is_taken_under_running_jobs(stack: Stack, folder: Path) -> None:
+    """After the main path, whose jobs run."""
+    surecount = partial(typed, folder)
+    pipeline = config.load(folder / "shop.toml")
+    assert pipeline.kafka.security is not None
+    ids = Right("transactional-id", pipeline.transactional_id_prefix("ingest", "clean"), ("Write",), prefixed=True)
+    _take(stack, ids, WHO)
+    _set_password(stack, "surecount", "another")
+    os.kill(stack.taskmanagers()["taskmanager-1"], signal.SIGKILL)
+
+    def told(why: str) -> bool:
+        said = typed(folder, "status", expect=1)
+        return all(f"{job}" in said for job in JOBS) and why in said
+
+    wait_until(lambda: told("SaslAuthenticationException"), 90, "status to say why jobs cannot go on", poll_s=1)
+    _set_password(stack, "surecount", password(pipeline.kafka.security))
+    wait_until(lambda: "TransactionalIdAuthorizationException" in typed(folder, "status", expect=1), 90, "the other")
+    surecount("acls", "shop.toml", "--grant")
+    wait_until(lambda: _running(stack) == JOBS, 90, "both jobs, by themselves")
+    assert "aggregate: books balance" in surecount("audit", "shop.toml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("password_file", "wrong.password", f"does not let {WHO} in: SASL authentication error"),
+        ("ca_file", "other/ca.pem", "is not trusted: unable to get local issuer certificate"),
+    ],
+)
+def test_every_command_says_at_once_why_it_is_not_let_in(
+    stack: Stack, folder: Path, setting: str, value: str, said: str
+) -> None:
+    security = stack.kafka.security
+    assert security is not None
+    if setting == "ca_file":
+        (folder / "other").mkdir()
+        secure.make_authority(folder / "other")
+    else:
+        (folder / value).write_text("wrong")
+    text = (folder / "shop.toml").read_text()
+    (folder / "wrong.toml").write_text(text.replace(getattr(security, setting), str(folder / value)))
+    (folder / "one.jsonl").write_text("{}\n")
+    commands = [
+        ("generate", "wrong.toml", "--events", "10"),
+        ("submit", "wrong.toml"),
+        ("start", "wrong.toml"),
+        ("doctor", "wrong.toml"),
+        ("audit", "wrong.toml"),
+        ("watch", "wrong.toml", "--for", "1"),
+        ("rejects", "count", "wrong.toml"),
+        ("rejects", "replay", "wrong.toml"),
+        ("send", "wrong.toml", "one.jsonl"),
+        ("backup", "wrong.toml", "backup"),
+    ]
+    began = time.monotonic()
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = [(command, pool.submit(typed, folder, *command, expect=2)) for command in commands]
+    for command, outcome in outcomes:
+        assert said in outcome.result().replace("\n", " "), command
+    assert time.monotonic() - began < 60
+
+
+@pytest.fixture(scope="module")
+def worker(stack: Stack, folder: Path) -> Pipeline:
+    """The pipeline as a user comes who has the rights of jobs, and no others."""
+    (folder / "worker.password").write_text("worker's")
+    _set_password(stack, "worker", "worker's")
+    pipeline = config.load(folder / "shop.toml")
+    assert pipeline.kafka.security is not None
+    file = str(folder / "worker.password")
+    security = pipeline.kafka.security.model_copy(update={"username": "worker", "password_file": file})
+    kafka = pipeline.kafka.model_copy(update={"security": security})
+    grant(stack.kafka_as_admin, [one.right for one in needed(pipeline, ["jobs"])], "User:worker")
+    return pipeline.model_copy(update={"kafka": kafka})
+
+
+def _lacking(pipeline: Pipeline) -> set[Right]:
+    found = lacking(pipeline)
+    assert found is not None
+    assert not isinstance(found, Unseen), found
+    return {one.needed.right for one in found if one.needed.role == "jobs"}
+
+
+def test_each_right_that_is_taken_away_is_named(stack: Stack, worker: Pipeline) -> None:
+    wait_until(lambda: not _lacking(worker), 20, "the worker to have the rights of jobs")
+    for one in needed(worker, ["jobs"]):
+        if one.right.kind == "transactional-id":
+            continue  # below
+        _take(stack, one.right, "User:worker")
+        seen = wait_until(partial(_lacking, worker), 20, f"{one.right} to be missed")
+        assert seen == {one.right}
+        grant(stack.kafka_as_admin, [one.right], "User:worker")
+        wait_until(lambda: not _lacking(worker), 20, "the right to be back")
+
+
+def test_transactional_ids_that_are_hidden_are_named(stack: Stack, worker: Pipeline) -> None:
+    (taken, *_) = [one.right for one in needed(worker, ["jobs"]) if one.right.kind == "transactional-id"]
+    _take(stack, taken, "User:worker")
+    ids = transactional_ids(worker, worker.kafka)
+    # The operator's, which this user does not have, and the one that was taken.
+    told = wait_until(
+        lambda: (found := ask(worker.kafka, stack.flink_env(), about=ids).hidden) and taken.name in found and found,
+        30, "the transactional id to be hidden",
+    )  # fmt: skip
+    assert set(told) == {taken.name, worker.group_id(""), worker.group_id("replay")}
+    missed = lacking(worker, told)
+    assert missed is not None
+    assert not isinstance(missed, Unseen)
+    assert taken in {one.needed.right for one in missed}

@@ -12,7 +12,7 @@ from surecount import config
 from surecount.chaos import run as chaos
 from surecount.chaos.run import Hearing, Wanted
 from surecount.chaos.schedule import chosen
-from surecount.config import Pipeline
+from surecount.config import Kafka, Pipeline
 from surecount.errors import SurecountError
 from surecount.local.stack import Stack
 
@@ -47,8 +47,8 @@ class NoStack(Stack):
         pass
 
     @property
-    def bootstrap_servers(self) -> str:
-        return f"{self.directory.name}:1"
+    def kafka(self) -> Kafka:
+        return Kafka(bootstrap_servers=f"{self.directory.name}:1")
 
 
 def moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, of: Pipeline) -> Pipeline:
