@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from surecount.doctor import topic_ids
 from surecount.doctor.ask_flink import job_facts
 from surecount.doctor.job_rules import judged
+from surecount.kafka.refusals import mend_of
 from surecount.ops.flink import RUNNING_STATES, Flink, Job
 
 _FINE = ("RUNNING", "FINISHED", "CANCELED")
@@ -62,4 +63,5 @@ def _of_job(flink: Flink, job: Job, doubled: str | None, *, replaced: bool) -> J
         findings = [*judged(job_facts(flink, job), time.time_ns() // 1_000_000), *topic_ids.of_named(flink, job)]
         problems += [finding.seen for finding in findings if finding.state == "fail"]
         notes = [finding.seen for finding in findings if finding.state in ("warn", "unknown")]
+    notes += {mend: None for problem in problems if (mend := mend_of(problem))}
     return JobHealth(job.id, job.name, job.state, job.started_ms, tuple(problems), tuple(notes))

@@ -48,6 +48,15 @@ def unauthorized(kafka: Kafka, right: Right, failure: str) -> RefusedError:
     )
 
 
+def mend_of(cause: str) -> str:
+    """What mends a job that failed for a ``cause``, in Java's words, of Kafka's security; nothing for others."""
+    if "AuthorizationException" in cause:
+        return f"`surecount doctor PIPELINE` says which right the jobs' user lacks; {_ALL_RIGHTS}"
+    if any(name in cause for name in ("SaslAuthenticationException", "SslAuthenticationException", "SSLHandshake")):
+        return "mend kafka.security, or the files that it names on the machines of Flink's processes"
+    return ""
+
+
 def not_let_in(kafka: Kafka, reported: Sequence[KafkaError]) -> RefusedError | None:
     """Why no connection came about, by what a client has ``reported``; None where that is no matter of security."""
     for error in reported:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from surecount.errors import SurecountError
+from surecount.kafka.refusals import mend_of
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import TakenError
 from surecount.waiting import wait_until
@@ -20,7 +21,8 @@ def wait_until_running(flink: Flink, job_id: str) -> float:
     def running() -> bool:
         state = flink.state(job_id)
         if state in ("FAILED", "RESTARTING", "FAILING"):
-            raise SurecountError(f"the job fails: {flink.cause(job_id)}", exit_code=1)
+            cause = flink.cause(job_id)
+            raise SurecountError(f"the job fails: {cause}", mend_of(cause), exit_code=1)
         if state in ("CANCELED", "CANCELLING"):
             raise TakenError(f"job {job_id} is {state}: another command has cancelled it")
         vertices = flink.vertices(job_id)
@@ -41,7 +43,8 @@ def wait_for_end(flink: Flink, job_id: str, on_progress: Callable[[int], None]) 
         if state == "FINISHED":
             return time.monotonic() - began
         if state in ("FAILED", "CANCELED"):
-            raise SurecountError(f"the job is {state}: {flink.cause(job_id)}", exit_code=1)
+            cause = flink.cause(job_id)
+            raise SurecountError(f"the job is {state}: {cause}", mend_of(cause), exit_code=1)
         # There are none while another JobManager takes the job over.
         on_progress(flink.records_read(job_id))
         time.sleep(0.5)

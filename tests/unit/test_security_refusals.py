@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError
 
 from surecount.config import Kafka, Security
 from surecount.errors import SurecountError
-from surecount.kafka.refusals import RefusedError, lacks_right, not_let_in, unauthorized
+from surecount.kafka.refusals import RefusedError, lacks_right, mend_of, not_let_in, unauthorized
 from surecount.kafka.rights import Right, principal
 from surecount.local import secure
 from surecount.topics import Admin
@@ -152,3 +152,16 @@ def test_a_right_that_is_missing_is_named_with_what_gives_it(kind: str) -> None:
 )
 def test_whom_the_authorizer_takes_a_client_for(kafka: Callable[[str], Kafka], who: str) -> None:
     assert principal(kafka("/etc")) == who
+
+
+@pytest.mark.parametrize(
+    ("cause", "mend"),
+    [
+        ("org.apache.kafka.common.errors.TransactionalIdAuthorizationException: refused", "surecount acls PIPELINE"),
+        ("org.apache.kafka.common.errors.SaslAuthenticationException: Authentication failed", "mend kafka.security"),
+        ("java.lang.IllegalStateException: x", ""),
+    ],
+)
+def test_what_mends_a_job_that_kafka_refuses(cause: str, mend: str) -> None:
+    assert mend in mend_of(cause)
+    assert bool(mend_of(cause)) == bool(mend)
