@@ -11,7 +11,7 @@ from surecount.audit.cut import Cut, find_cut
 from surecount.audit.epochs import NO_PAST, Epoch, LostAtStart, Past
 from surecount.audit.identity import made_anew
 from surecount.audit.limits import ahead_ms
-from surecount.audit.reader import NoAnswerError
+from surecount.audit.reader import DeletedError, NoAnswerError
 from surecount.audit.recount import Recount
 from surecount.audit.report import Amount, Books, Difference, Flow, IngestBooks, Report, joined
 from surecount.audit.retention import Evidence, Moment
@@ -58,9 +58,15 @@ def audit(
     """
 
     def judge(stage: Stage, report_on: Callable[[Cut], Report]) -> Report:
-        for _ in range(_CUTS):
+        for left in reversed(range(_CUTS)):
             cut = find_cut(stage, bounded=bounded, timeout_s=timeout_s)
-            report = report_on(cut)
+            try:
+                report = report_on(cut)
+            except DeletedError:
+                # Retention goes on while the audit reads: what is left now begins later.
+                if not left:
+                    raise
+                continue
             # While the job runs, a cut may fall between the two commits of a checkpoint; another then won't.
             if report.balanced or cut.quiet:
                 break

@@ -146,7 +146,7 @@ def _running_cut(job: _Job, stage: Stage, timeout_s: float) -> Cut:
         if now.unread():
             # Nothing goes on: the job does not run, or has nothing to read.
             stands = time.monotonic() - stands_since > passes_s and not now.outputs.undecided()
-            return _cut(now, now.read_through(), quiet=False, notes=[]) if stands else None
+            return _cut(now, now.read_through(), quiet=True, notes=[]) if stands else None
         if not now.committed:
             # Nothing written and nothing read is one state, but not one that says anything: the job is about to begin.
             if now.outputs.undecided() or (now.outputs.empty() and not now.sources.empty()):

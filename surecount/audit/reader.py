@@ -32,6 +32,8 @@ _QUEUE_KIB = 64 * 1024
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH = 10_000
 _MAX_HELD_BYTES = 64 << 20
+# The second one is the client's own, where it is told not to go on elsewhere.
+_OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET)
 
 # The client's types let these be None, which they are before a message is sent and never after.
 _TOPIC: Callable[[Message], str] = Message.topic  # type: ignore[assignment]
@@ -40,6 +42,10 @@ _PARTITION: Callable[[Message], int] = Message.partition  # type: ignore[assignm
 
 class NoAnswerError(SurecountError):
     """A cluster does not answer."""
+
+
+class DeletedError(SurecountError):
+    """What is to be read has been deleted meanwhile."""
 
 
 def _place(message: Message) -> Place:
@@ -216,7 +222,8 @@ class TopicReader:
             self._note(error)
         else:
             topic, partition = _place(message)
-            raise SurecountError(f"{topic}-{partition} cannot be read: {error.str()}")
+            kind = DeletedError if error.code() in _OUT_OF_RANGE else SurecountError
+            raise kind(f"{topic}-{partition} cannot be read: {error.str()}")
         return True
 
     def _reach(self, place: Place, position: int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from surecount import topics
 from surecount.audit import Report, audit
+from surecount.audit.reader import DeletedError, TopicReader
 from surecount.ops.history import history
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, Running
@@ -43,6 +45,14 @@ def test_deleted_after_it_was_counted_and_before(make: Callable[..., Running]) -
     assert report.balanced, report.summary()
     (books,) = report.books
     assert (books.records_in, books.before_cut, books.results, books.open) == (56, 45, 100, 1)
+
+    # An audit that reads meanwhile takes another cut.
+    with (
+        pytest.raises(DeletedError),
+        TopicReader(run.pipeline.kafka, {(source, 0): (0, 9)}, spread_ms=0, timeout_s=9) as r,
+    ):
+        while not r.done:
+            r.poll()
 
     # Results may go by themselves.
     place = run.read(run.pipeline.topics.results)[-1]

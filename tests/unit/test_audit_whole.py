@@ -12,7 +12,7 @@ import pytest
 from surecount import audit
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Past
-from surecount.audit.reader import NoAnswerError, Ranges
+from surecount.audit.reader import DeletedError, NoAnswerError, Ranges
 from surecount.audit.report import Flow, Report
 from surecount.audit.stages import Stage
 from surecount.config import Kafka
@@ -105,6 +105,23 @@ def test_each_job_has_to_be_right(monkeypatch: pytest.MonkeyPatch, topic: str, k
     assert kind in {difference.kind for difference in report.differences}
     # While the jobs run, what does not balance may be the cut's fault.
     assert kafkas.cuts.count(f"surecount.shop.{job or 'aggregate'}") == 3
+
+
+def test_what_is_deleted_while_it_is_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafkas = Kafkas(monkeypatch)
+    read, failures = kafkas._read, [DeletedError("shop.results-0 cannot be read: Offset out of range")]
+
+    def fails_once(kafka: Kafka, ranges: Ranges, **more: Any) -> MemoryReader:
+        if failures:
+            raise failures.pop()
+        return read(kafka, ranges, **more)
+
+    monkeypatch.setattr("surecount.audit.recount.TopicReader", fails_once)
+    assert kafkas.audit().balanced
+    assert kafkas.cuts.count("surecount.shop.aggregate") == 2
+    failures += [DeletedError("it is gone again")] * 3
+    with pytest.raises(DeletedError):
+        kafkas.audit()
 
 
 def test_topics_that_are_not_those_that_a_run_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
