@@ -97,13 +97,15 @@ class World:
 
     def input_reach(self) -> int:
         """Later than any deleted record: nothing was ahead by more than ``AHEAD_MS`` of when the first one that is left
-        had been counted."""
+        had been counted, by all outputs of its window."""
         times = []
         for place, records in self.windows.items():
             if not self.begin[place]:
                 continue
             counted = [w for windows in records[self.begin[place] :] for w in windows if w in self.written][:1]
-            times.append(max((self.written[w] for w in counted), default=1 << 62))
+            starts = {(name, start) for name, _, start in counted}
+            outputs = [at for (name, _, start), at in self.written.items() if (name, start) in starts]
+            times.append(max(outputs, default=1 << 62))
         return max(times) + AHEAD_MS + 2 * CLOCKS_MS if times else 0
 
     def outputs_reach(self) -> int:
