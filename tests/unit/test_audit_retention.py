@@ -97,7 +97,7 @@ class World:
 
     def input_reach(self) -> int:
         """Later than any deleted record: nothing was ahead by more than ``AHEAD_MS`` of when the first one that is left
-        had been counted, by all outputs of its window."""
+        had been counted, by all outputs of its window, those that are deleted included."""
         times = []
         for place, records in self.windows.items():
             if not self.begin[place]:
@@ -106,15 +106,21 @@ class World:
             starts = {(name, start) for name, _, start in counted}
             outputs = [at for (name, _, start), at in self.written.items() if (name, start) in starts]
             times.append(max(outputs, default=1 << 62))
-        return max(times) + AHEAD_MS + 2 * CLOCKS_MS if times else 0
+        return max(*times, self.outputs_since()) + AHEAD_MS + 2 * CLOCKS_MS if times else 0
 
-    def outputs_reach(self) -> int:
-        times = []
+    def outputs_since(self) -> int:
+        """When all deleted results and corrections were there; 0 where none is deleted."""
+        times = [0]
         for place in LOGS[2:5]:
             log = [m for m in self.topics.messages[place] if self.is_left(place, m.offset() or 0)]
             if self.begin[place]:
                 times.append(log[0].timestamp()[1] if log else self.now_ms)
-        return max(times) + AHEAD_MS + 2 * CLOCKS_MS if times else 0
+        return max(times)
+
+    def outputs_reach(self) -> int:
+        """Later than the end of any window that has lost an output."""
+        since = self.outputs_since()
+        return since + AHEAD_MS + 2 * CLOCKS_MS if since else 0
 
 
 def ran(seed: int, records: int = 80) -> World:
