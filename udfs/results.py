@@ -18,6 +18,8 @@ from udfs.tables import to_list
 from udfs.window_log import Merged
 
 PACK_RECORDS = 2000
+_PACK_CHARACTERS = 4 << 20
+"""Where a key may be as large as a record, a pack holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ def packs(merged: Merged) -> Iterator[Pack]:
     lines = [
         f'{key}\t{count},"sum":{total}' for key, count, total in zip(_keys(merged), counts, _sums(merged), strict=True)
     ]
-    for at in range(0, len(lines), PACK_RECORDS):
-        yield Pack(head, key_tail, middle, tail, "\n".join(lines[at : at + PACK_RECORDS]))
+    most = max(1, min(PACK_RECORDS, _PACK_CHARACTERS // max(map(len, lines), default=1)))
+    for at in range(0, len(lines), most):
+        yield Pack(head, key_tail, middle, tail, "\n".join(lines[at : at + most]))
 
 
 def _keys(merged: Merged) -> Iterator[str]:

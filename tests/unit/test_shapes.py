@@ -137,3 +137,10 @@ def test_a_field_that_the_shape_lacks_is_null() -> None:
 def test_decimals_and_doubles_are_for_a_parser() -> None:
     assert read([PLAIN], [Field("n", "decimal", 2)]) is None
     assert read([PLAIN], [Field("n", "float")]) is None
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(900, True), (1100, False)])
+def test_a_shape_of_very_many_members_is_for_a_parser(more: int, is_read: bool) -> None:
+    # For each of them numpy is called several times: 1 MB of them took seconds.
+    value = orjson.dumps({"k": "x", **{f"x{number}": number for number in range(more)}})
+    assert (read([value, value], [Field("k", "string")]) is not None) is is_read
