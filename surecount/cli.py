@@ -140,7 +140,8 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
     """Health of every process and job; exit 1 when something is wrong.
 
     With a job that is when it failed; when the last checkpoint failed, or none was completed for long; when a commit
-    failed since the last restart; and when it restarted within 10 minutes, or has completed no checkpoint since.
+    failed since the last restart; when it restarted within 10 minutes, or has completed no checkpoint since; and when
+    a topic that it reads or writes was deleted and made anew.
     """
     found = Stack(directory).status()
     jobs_found = health.of_jobs(Flink(found.flink_url)) if found.ok and found.flink_url else []
