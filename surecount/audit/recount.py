@@ -20,8 +20,8 @@ from surecount.audit.pacing import Place, Run
 from surecount.audit.reader import Ranges, TopicReader, offset_of
 from surecount.audit.reading import Progress, Reader, first_appended, rare_garbage_collection
 from surecount.audit.rejects import CHUNK, ChunkId, Reject, is_reject_of, parse_reject
-from surecount.audit.report import NAMED, Report
-from surecount.audit.retention import NO_EVIDENCE, NOT_KNOWN, Evidence, Reach, ReadBy, judge_unread, read_by
+from surecount.audit.report import NAMED, Books, Report
+from surecount.audit.retention import NO_EVIDENCE, NOT_KNOWN, Evidence, Reach, ReadBy, judge_unread, read_by, trimmed
 from surecount.audit.times import NEVER
 from surecount.audit.truth import Truth
 
@@ -93,6 +93,7 @@ class Recount:
             differences = windows[:NAMED] + rejects[:NAMED] + differences
             count += uneven_windows - second.recounted + len(windows)
             count += max(len(rejects), len(uneven_chunks))
+        notes += self._uncounted(cut, books)
         notes += [
             f"{count:,} outputs are of aggregate {name!r}, which the pipeline doesn't have; they are not audited"
             for name, count in sorted(first.unknown_aggregates.items())
@@ -120,6 +121,18 @@ class Recount:
         reading = SecondReading(self._plans, first, [[] for _ in self._plans.all])
         self._read(self._only_chunks(cut, chunks), reading)
         return {place: found[0] for place, _, found in reading.rejects.differences() if may_be_given_up(found)}
+
+    def _uncounted(self, cut: Cut, books: Sequence[Books]) -> list[str]:
+        """What no output has of what is deleted, where outputs are complete: the job may have skipped it. Of the clean
+        topic the books of ingest tell."""
+        deleted = sum(begin for begin, _ in cut.sources.values())
+        missing = deleted - max(one.before_cut for one in books)
+        if self._own_sources or trimmed(cut.outputs) or missing <= 0:
+            return []
+        return [
+            f"{missing:,} of the {deleted:,} deleted offsets are in no output: deleted before the first start, of open "
+            "windows, markers of transactions, or skipped by the job"
+        ]
 
     def _only_chunks(self, cut: Cut, chunks: list[ChunkId]) -> Cut:
         sources = {}
