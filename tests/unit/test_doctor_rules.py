@@ -326,6 +326,18 @@ def test_a_right_that_is_missing_is_said_of_whom_on_what_and_what_for() -> None:
     assert row("rights", {"lacking": ()}).state == row("rights", {"lacking": None}).state == "ok"
 
 
+def test_nothing_waits_for_an_empty_replay_topic() -> None:
+    source = {"pathway": [{"name": "east", "topics": ["in"]}], "idle_after": "10 min"}
+    there = {(name, 0): Copies(True, 1, 1) for name in ("in", "shop.clean", "shop.replay")}
+    read = {("in", 0): Offsets(0, 9, 9), ("shop.clean", 0): Offsets(0, 9, 9), ("shop.replay", 0): Offsets(0, 0, 0)}
+    found = row("idle_partitions", {**with_pipeline(source=source), **kafka(copies=there, offsets=read)})
+    assert [finding.seen for finding in found.findings] == [
+        "ingest: 0 of 1 partitions are empty",
+        "aggregate: 0 of 1 partitions are empty",
+    ]
+    assert found.state == "ok"
+
+
 def test_workers_that_have_not_told_and_brokers_without_the_right_are_unknown() -> None:
     assert row("worker_versions", job(workers=frozenset())).state == "unknown"
     assert row("transaction_max_timeout", kafka(settings=Unseen("not authorized"))).state == "unknown"
