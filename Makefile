@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo bench chaos interleavings test test-fast lint lock clean
+.PHONY: help setup demo bench chaos interleavings test test-fast lint lock images clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,19 +39,28 @@ lint: $(VENV)/.installed ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-lock: ## pin what pyproject.toml asks for
-	@$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --output-file requirements.lock pyproject.toml
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
+
+lock: ## pin what pyproject.toml asks for, with hashes: for production, and with what developing needs
+	@$(LOCK) --output-file requirements.lock pyproject.toml
+	@$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+images: ## pin the Dockerfile's base images by digest, in deploy/images.env; asks their registry with docker
+	@sed -n 's/^ARG \([A-Z_]*_IMAGE\)=\(.*\)/\1 \2/p' Dockerfile | while read -r name image; do \
+		digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$image") || exit 1; \
+		echo "$$name=$$image@$$digest"; done > deploy/images.env.new
+	@mv deploy/images.env.new deploy/images.env
 
 clean: ## remove what set-up made
 	rm -rf $(VENV) jars/target
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || \
 		{ echo "surecount needs Python 3.11 or 3.12 as $(PYTHON); name another: make PYTHON=python3.11 …" >&2; exit 2; }
 	@echo "installing the locked packages into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

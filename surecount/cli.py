@@ -39,6 +39,7 @@ from surecount.console import (
     print_json,
     progress,
     run,
+    with_rest_tls,
 )
 from surecount.doctor import health
 from surecount.errors import SurecountError
@@ -413,6 +414,10 @@ def demo(
     from surecount import demo as demonstration
 
     demonstration.run(seconds, keep=keep)
+
+
+for registered in app.registered_commands:
+    registered.callback = with_rest_tls(registered.callback)
 
 
 if __name__ == "__main__":

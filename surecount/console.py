@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,11 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.text import Text
 
+from surecount import rest_tls
 from surecount.errors import SurecountError
 from surecount.foreign_text import visible
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
-from surecount.ops.submit import client_environment
+from surecount.ops.submit import check_client_tls, client_environment
 
 
 class SafeConsole(Console):
@@ -66,6 +70,39 @@ FlinkUrl = Annotated[
         help="A cluster's REST address, or those of all its JobManagers; default: the local stack's.",
     ),
 ]
+
+
+_REST_FILES = {
+    "ca": (rest_tls.CA, "PEM file of the authorities that sign the certificates of Flink's REST API."),
+    "cert": (rest_tls.CERT, "PEM file of the certificate to show to Flink's REST API."),
+    "key": (rest_tls.KEY, "PEM file of its key."),
+}
+
+
+def with_rest_tls(command: Any) -> Any:
+    """The command with ``--ca``, ``--cert`` and ``--key`` where it has ``--flink``. They set the environment's
+    variables (:mod:`surecount.rest_tls`), where all that asks Flink finds them."""
+    signature = inspect.signature(command, eval_str=True)
+    if "flink" not in signature.parameters:
+        return command
+
+    @wraps(command)
+    def called(*arguments: Any, **named: Any) -> Any:
+        for name, (variable, _) in _REST_FILES.items():
+            if (file := named.pop(name)) is not None:
+                os.environ[variable] = file
+        return command(*arguments, **named)
+
+    added = {
+        name: Annotated[str | None, typer.Option(f"--{name}", metavar="FILE", envvar=variable, help=text)]
+        for name, (variable, text) in _REST_FILES.items()
+    }
+    parameters = [
+        *signature.parameters.values(),
+        *(inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a) for n, a in added.items()),
+    ]
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return called
 
 
 def run(app: typer.Typer) -> None:
@@ -121,7 +158,9 @@ def flink_url(directory: Path, flink: str | None) -> str:
 def find_cluster(directory: Path, flink: str | None) -> tuple[Flink, dict[str, str]]:
     """The same, with the environment for Flink's command line."""
     if flink is not None:
-        return Flink(flink), client_environment()
+        client, environment = Flink(flink), client_environment()
+        check_client_tls(client.url, environment)
+        return client, environment
     stack = Stack(directory)
     return Flink(stack.flink_url), stack.flink_env()
 

@@ -28,6 +28,7 @@ from surecount.local.layout import CLIENT_ARCHIVE, CLIENT_LIB, FLINK_CONF, FLINK
 from surecount.local.ports import HOST, answers
 from surecount.local.processes import without_identity
 from surecount.local.spec import ProcessSpec
+from surecount.rest_tls import RestTls
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
 _JVM_OPTIONS = "env.java.opts.all"
@@ -292,7 +293,7 @@ def registered_taskmanagers(url: str, timeout_s: float = 2.0) -> set[str] | None
     with requests.Session() as session:
         session.trust_env = False  # no proxy between here and the loopback interface
         try:
-            answer = session.get(f"{url}/taskmanagers", timeout=timeout_s)
+            answer = session.get(f"{url}/taskmanagers", timeout=timeout_s, **RestTls.from_environment().of_requests())
             answer.raise_for_status()  # the REST server is up, with 503, before the JobManager is
             listed = answer.json()["taskmanagers"]
         except requests.RequestException:

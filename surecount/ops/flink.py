@@ -11,6 +11,7 @@ import requests
 
 from surecount.errors import SurecountError
 from surecount.ops.storage import uri_of
+from surecount.rest_tls import RestTls
 from surecount.waiting import wait_until
 
 _TIMEOUT_S = 10.0
@@ -42,12 +43,20 @@ class Job:
 
 
 def _request(
-    method: str, url: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False
+    method: str, url: str, path: str, tls: RestTls, body: dict[str, Any] | None = None, *, stream: bool = False
 ) -> requests.Response | requests.RequestException:
     try:
-        return requests.request(method, url + path, json=body, timeout=_TIMEOUT_S, stream=stream)
+        return requests.request(method, url + path, json=body, timeout=_TIMEOUT_S, stream=stream, **tls.of_requests())
     except requests.RequestException as error:
         return error
+
+
+def _innermost(error: BaseException) -> str:
+    """What OpenSSL says, of an error that requests and urllib3 have wrapped."""
+    for part in (getattr(error, "reason", None), *error.args):
+        if isinstance(part, BaseException):
+            return _innermost(part)
+    return str(error)
 
 
 def innermost(trace: str) -> str:
@@ -77,6 +86,7 @@ class Flink:
     def __init__(self, url: str) -> None:
         self._urls = [part.strip().rstrip("/") for part in url.split(",")]
         self.url = self._urls[0]
+        self._tls = RestTls.from_environment()
 
     def get(self, path: str) -> Any:
         """The JSON at a path; raises SurecountError where Flink is away or refuses."""
@@ -91,16 +101,25 @@ class Flink:
     ) -> requests.Response:
         if method != "GET" and len(self._urls) > 1:
             self._get("/overview")  # what changes something is sent once only, to one that has just answered
-        response = self._get(path, stream=stream) if method == "GET" else _request(method, self.url, path, body)
+        response = (
+            self._get(path, stream=stream) if method == "GET" else _request(method, self.url, path, self._tls, body)
+        )
         if isinstance(response, requests.RequestException):
-            raise SurecountError(
-                f"no Flink answers at {', '.join(self._urls)}: {type(response).__name__}",
-                "`surecount up` starts one here; --flink URL names another",
-            ) from response
+            raise self._unanswered(response) from response
         if not response.ok:
             refused = NotThereError if response.status_code == _NOT_FOUND else SurecountError
             raise refused(f"{method} {path} at {self.url}: {response.status_code} {response.text[:300]}")
         return response
+
+    def _unanswered(self, error: requests.RequestException) -> SurecountError:
+        what = f"no Flink answers at {', '.join(self._urls)}: {type(error).__name__}"
+        if isinstance(error, requests.exceptions.SSLError):
+            return SurecountError(
+                f"{what}: {_innermost(error)}",
+                "--ca names the authority that signed Flink's certificate, which must be for the host in --flink; "
+                "--cert and --key name what to show where Flink asks for a client's certificate",
+            )
+        return SurecountError(what, "`surecount up` starts one here; --flink URL names another")
 
     def _get(self, path: str, *, stream: bool = False) -> requests.Response | requests.RequestException:
         """The answer of the first JobManager that is able to give one. Where there are several, they get time to
@@ -109,7 +128,7 @@ class Flink:
         while True:
             answers = []
             for url in sorted(self._urls, key=lambda url: url != self.url):
-                answers.append(answer := _request("GET", url, path, stream=stream))
+                answers.append(answer := _request("GET", url, path, self._tls, stream=stream))
                 if isinstance(answer, requests.Response) and answer.status_code < _SERVER_ERROR:
                     self.url = url
                     return answer

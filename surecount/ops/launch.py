@@ -70,6 +70,12 @@ def launch(
     raise RefusedError(f"Flink refused the job:\n{_essence(output)}", exit_code=1)
 
 
+def rest_address(url: str) -> str:
+    """Host and port of a URL, the port also where it is that of its scheme."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
 def settings_for(pipeline: Pipeline) -> str:
     """A pipeline as JSON for the code that a job ships. That may be an earlier run's, which refuses settings that it
     does not know: so what is as by default is left out."""
@@ -106,7 +112,7 @@ def _command(
     pathway = pipeline.pathway_of(job)
     return [
         str(Path(environment["FLINK_BIN_DIR"]) / "flink"), "run", "--detached",
-        "--jobmanager", urlsplit(flink.url).netloc,
+        "--jobmanager", rest_address(flink.url),
         f"-D$internal.pipeline.job-id={run.job_id}",
         *(["--fromSavepoint", run.snapshot] if run.snapshot else []),
         *(["--allowNonRestoredState"] if moved else []),

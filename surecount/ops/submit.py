@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -202,3 +202,16 @@ def client_environment() -> dict[str, str]:
             "set FLINK_HOME to the folder that has bin/flink, and FLINK_CONF_DIR and FLINK_LIB_DIR",
         )
     return {"FLINK_LIB_DIR": str(Path(home) / "lib"), **os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
+
+
+def check_client_tls(url: str, environment: Mapping[str, str]) -> None:
+    """Refuse to submit over TLS with Flink's command line where its configuration says nothing of TLS: it takes its
+    keys from there only, and would try without."""
+    folder = Path(environment.get("FLINK_CONF_DIR") or Path(environment["FLINK_BIN_DIR"]).with_name("conf"))
+    file = folder / "config.yaml"
+    if url.startswith("https:") and not (file.is_file() and "ssl" in file.read_text(encoding="utf-8")):
+        raise SurecountError(
+            f"--flink {url}: Flink's command line submits with the keys of {file}, and that has none",
+            "set security.ssl.rest.enabled: true and the keystore there (docs/deploy.md), in a file that only you can "
+            "read, and FLINK_CONF_DIR to its folder",
+        )

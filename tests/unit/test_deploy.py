@@ -24,6 +24,7 @@ from surecount.local.flink import conf_value
 from surecount.local.layout import FLINK_CONF, PROJECT, flink_home
 from surecount.local.prerequisites import JAVA_VERSION
 
+ROLE_DIR = "/var/lib/surecount"
 IMAGE_ROOT = "/opt/surecount/"
 DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -57,9 +58,19 @@ def _load(name: str) -> Any:
     return yaml.safe_load((KUBERNETES / name).read_text(encoding="utf-8"))
 
 
+def _parts(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8")))
+
+
+def _entries(lock: str) -> dict[str, str]:
+    """The hashes of each ``package==version`` in a lock."""
+    text = (PROJECT / lock).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: " ".join(hashes.split()) for name, hashes in lines}
+
+
 def _locked(package: str) -> str:
-    lines = (PROJECT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+    return next(name.partition("==")[2] for name in _entries("requirements.lock") if name.startswith(f"{package}=="))
 
 
 # --- The image --------------------------------------------------------------------------------
@@ -105,11 +116,40 @@ def test_versions_stand_in_one_place() -> None:
 
 def test_python_and_java_are_those_that_the_project_asks_for() -> None:
     asked = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
-    pythons = set(re.findall(r"^FROM python:3\.(\d+)", DOCKERFILE, re.MULTILINE))
+    pythons = set(re.findall(r"^ARG PYTHON\w*=python:3\.(\d+)", DOCKERFILE, re.MULTILINE))
     low, high = map(int, re.findall(r"3\.(\d+)", asked))
     assert len(pythons) == 1
     assert low <= int(pythons.pop()) < high
     assert set(re.findall(r"eclipse-temurin[:-](\d+)", DOCKERFILE)) == {str(JAVA_VERSION)}
+
+
+def test_every_base_image_can_be_pinned_and_is_where_digests_are_kept() -> None:
+    images = dict(re.findall(r"^ARG (\w+)=(.+)$", DOCKERFILE, re.MULTILINE))
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {f"${{{name}}}" for name in images}
+    assert set(re.findall(r"--from=(\S+)", DOCKERFILE)) <= set(re.findall(r" AS (\w+)$", DOCKERFILE, re.MULTILINE))
+    assert set(SERVICES["kafka-1"]["build"]["args"]) == set(images)
+    pinned = PROJECT / "deploy" / "images.env"
+    if pinned.exists():
+        found = dict(line.split("=", 1) for line in pinned.read_text(encoding="utf-8").splitlines())
+        assert found.keys() == images.keys()
+        for name, image in images.items():
+            assert re.fullmatch(re.escape(image) + "@sha256:[0-9a-f]{64}", found[name])
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_locks_have_hashes_and_no_address(lock: str) -> None:
+    entries = _entries(lock)
+    assert all(re.fullmatch(r"(--hash=sha256:[0-9a-f]{64} ?)+", hashes) for hashes in entries.values())
+    assert "://" not in (PROJECT / lock).read_text(encoding="utf-8")
+
+
+def test_the_image_gets_the_production_lock_of_what_developers_test_with() -> None:
+    production, developing = _entries("requirements.lock"), _entries("requirements-dev.lock")
+    assert production.items() < developing.items()
+    assert not {"pytest", "mypy", "ruff", "hypothesis", "pip-tools"} & {name.partition("==")[0] for name in production}
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes -r requirements-dev.lock" in makefile
 
 
 # --- Compose ----------------------------------------------------------------------------------
@@ -123,6 +163,12 @@ def test_compose_has_the_services_that_it_promises() -> None:
         assert {volume for volume in volumes if volume[0] not in "$./"} <= set(COMPOSE["volumes"]), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert not [key for key in service.get("environment", {}) if re.search("PASSW|SECRET|TOKEN", key)], name
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cpus"] and service["mem_limit"] and service["pids_limit"], name
+        # All else that a role writes to; not in memory, and with native libraries that are run from there.
+        assert [volume for volume in service["volumes"] if volume.endswith("/var/lib/surecount")], name
+        assert service["tmpfs"] == ["/tmp"], name
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "surecount"])
@@ -237,18 +283,56 @@ def test_the_application_runs_a_job_of_the_project_with_options_that_it_has() ->
 
 def test_kustomize_names_files_that_are_there_and_mounts_what_it_makes() -> None:
     kustomization = _load("kustomization.yaml")
-    made = {_load(name)["metadata"]["name"] for name in kustomization["resources"]}
+    made = {part["metadata"]["name"] for name in kustomization["resources"] for part in _parts(name)}
     for generator in kustomization["configMapGenerator"]:
         assert all((KUBERNETES / file).is_file() for file in generator["files"])
         made.add(generator["name"])
     pods = [_load(name)["spec"]["podTemplate"]["spec"] for name in ("session.yaml", "application.yaml")]
     for pod in [*pods, _load("commands.yaml")["spec"]["template"]["spec"]]:
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 9999,
+            "runAsGroup": 9999,
+            "fsGroup": 9999,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert pod["containers"][0]["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert volumes[mounts["/tmp"]]["emptyDir"] == volumes[mounts[ROLE_DIR]]["emptyDir"] == {}
         assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == set(volumes)
         for volume in volumes.values():
+            if "emptyDir" in volume:
+                continue
             source = volume.get("persistentVolumeClaim", {}).get("claimName") or volume["configMap"]["name"]
             assert source in made
+
+
+def test_between_pods_only_flinks_own_ports_are_open() -> None:
+    policies = {part["metadata"]["name"]: part["spec"] for part in _parts("network.yaml")}
+    assert {spec["podSelector"]["matchLabels"].get("component") for spec in policies.values()} == {
+        *("jobmanager", "taskmanager"),
+        None,
+    }
+    assert all(spec["policyTypes"] == ["Ingress"] for spec in policies.values())
+    assert "ingress" not in policies["surecount-commands"]
+    opened = {
+        name: {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]}
+        for name, spec in policies.items()
+    }
+    for file in ("session.yaml", "application.yaml"):
+        settings = _load(file)["spec"]["flinkConfiguration"]
+        ports = {int(settings["taskmanager.rpc.port"]), int(settings["taskmanager.data.port"])}
+        assert opened["surecount-taskmanager"] == ports
+    # What Flink on Kubernetes gives a JobManager where nothing is said.
+    assert opened["surecount-jobmanager"] == {6123, 6124, 8081}
+    app = _load("commands.yaml")["spec"]["template"]["metadata"]["labels"]
+    allowed = policies["surecount-jobmanager"]["ingress"][1]["from"][0]["podSelector"]["matchLabels"]
+    assert allowed == app == policies["surecount-commands"]["podSelector"]["matchLabels"]
 
 
 # --- Commands that are written down ------------------------------------------------------------
