@@ -64,7 +64,7 @@ def _windows(t: StreamTableEnvironment, pipeline: Pipeline, decoded: str) -> Dat
     """Packs of results and corrections."""
     return (
         by_bucket(t, decoded)
-        .process(Windows(pipeline.aggregate_spec()), MERGED)
+        .process(Windows(pipeline.aggregate_spec(), pipeline.watermark_patience), MERGED)
         .name("windows")
         .uid("windows")
         .set_max_parallelism(pipeline.state.max_parallelism)

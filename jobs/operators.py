@@ -16,7 +16,8 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from pyflink.table.udf import ScalarFunction
 
 from jobs.crossing import internal_rows, prepare_worker
-from udfs import combine, records, results
+from jobs.telling import Flows, now_ms, of_function, tell_waiting
+from udfs import combine, flows, reasons, records, results
 from udfs.batches import Packs, Taker
 from udfs.decode import Columns
 from udfs.id_log import IdLog
@@ -74,8 +75,9 @@ class _Decode(ScalarFunction):
         self._spec = spec
         self._inlets = inlets
 
-    def open(self, _context: Any) -> None:
+    def open(self, context: Any) -> None:
         prepare_worker()
+        self._flows = Flows(of_function(context))
         self._taker = Taker(self._spec, self._arrive, self._pieces)
         self._sleeping = range(self._spec.buckets if self.wakes else 0)
         _spare_collector()
@@ -94,6 +96,9 @@ class _Decode(ScalarFunction):
         sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
         columns = (index, values, keys, header_lengths, header_bytes)
         taken = self._taker.take(Packs(columns, self._places(), sources, partition.to_numpy().astype(np.int64)))
+        self._flows.count(flows.RECORDS, taken.records)
+        for reason, number in taken.reasons.items():
+            self._flows.count(flows.REJECTED + reason, number)
         pieces = dict.fromkeys(self._sleeping, b"") | taken.pieces
         self._sleeping = range(0)
         parts: dict[str, dict[int, list[Any]]] = {
@@ -222,13 +227,17 @@ class Windows(_BucketState):
     there is a timer for the end of the input.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, patience_ms: int) -> None:
         self._spec = spec
+        self._patience_ms = patience_ms
 
     def open(self, context: RuntimeContext) -> None:
         super().open(context)
         self._log = WindowLog(self._spec, self)
         self._awake: set[int] = set()
+        self._flows = Flows(context.get_metrics_group())
+        self._waiting = flows.Waiting(self._patience_ms)
+        tell_waiting(context.get_metrics_group(), self._waiting)
 
     def process_element(self, value: bytes, context: Any) -> Iterator[Row]:
         bucket, timers = context.get_current_key(), context.timer_service()
@@ -239,10 +248,13 @@ class Windows(_BucketState):
         if not value:
             return
         pieces = combine.unpack(bucket, bytes(value))
-        appended = self._log.append(pieces, timers.current_watermark())
+        watermark = timers.current_watermark()
+        appended = self._log.append(pieces, watermark)
+        self._waiting.note(appended.newest, watermark, now_ms())
         for time in appended.timers:
             timers.register_event_time_timer(time)
         for late in appended.late:
+            self._flows.count(flows.LATE + late.aggregate.name, late.records)
             yield from _rows(CORRECTION, late)
 
     def on_timer(self, timestamp: int, _context: Any) -> Iterator[Row]:
@@ -266,6 +278,7 @@ class Deduplicate(_BucketState):
         super().open(context)
         self._logs: dict[int, IdLog] = {}
         self._metrics = context.get_metrics_group()
+        self._flows = Flows(self._metrics)
         self._counters: dict[str, Any] = {}
 
     def process_element(self, value: bytes, context: Any) -> Iterator[Row]:
@@ -280,9 +293,11 @@ class Deduplicate(_BucketState):
         admitted = self._logs[bucket].admit(arrived.ids(), times, watermark, replayed)
         yield from _packs(CLEAN, arrived.filter(~(admitted.duplicate | admitted.too_old)), watermark)
         if admitted.too_old.any():
+            self._flows.count(flows.REJECTED + reasons.BEYOND_HORIZON, int(admitted.too_old.sum()))
             yield from _packs(TOO_OLD, arrived.filter(admitted.too_old), watermark)
         if admitted.duplicate.any():
             duplicates = arrived.filter(admitted.duplicate)
+            self._flows.count(flows.DUPLICATES, duplicates.batch.num_rows)
             self._count(duplicates)
             if self._list_duplicates:
                 yield from _packs(DUPLICATE, duplicates, watermark)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,10 +30,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Taken:
-    """What a batch sends on by bucket, and by pack the numbers and contents of its rejected records."""
+    """What a batch sends on by bucket, and by pack the numbers and contents of its rejected records; how many records
+    it had, and of those rejected how many by reason."""
 
     pieces: dict[int, bytes] = field(default_factory=dict)
     rejected: dict[int, list[tuple[int, Content]]] = field(default_factory=dict)
+    records: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Taker:
         found = unpack(*packs.columns)
         arrived = self._arrive(found, packs.source[found.pack], packs.partition[found.pack])
         columns, refused = self._decode(Batch(arrived.values, arrived.kafka_ms, found.size))
-        taken = Taken(dict(self._shape(columns, arrived)))
+        taken = Taken(dict(self._shape(columns, arrived)), records=len(found.size))
+        taken.reasons.update(one.reason for one in refused)
         if refused:
             made = rejected.contents(refused, arrived, found.starts() if starts is None else starts, found.size)
             for one, content in zip(refused, made, strict=True):
@@ -87,8 +92,11 @@ class Taker:
                     middle = (first + last) // 2
                     parts += [(middle, last), (first, middle)]
                     continue
-                part = Taken(rejected={0: [(0, self._give_up(singles[first], packs, error))]})
+                content = self._give_up(singles[first], packs, error)
+                part = Taken({}, {0: [(0, content)]}, 1, Counter([reasons.INTERNAL_ERROR]))
                 failed, why = failed + 1, why or _where(error)
+            taken.records += part.records
+            taken.reasons.update(part.reasons)
             for bucket, piece in part.pieces.items():
                 taken.pieces[bucket] = taken.pieces.get(bucket, b"") + piece
             for of_single in part.rejected.values():

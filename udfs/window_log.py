@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from udfs import partials
 from udfs.combine import Piece
@@ -40,6 +41,11 @@ class Merged:
     end: int
     partial: pa.RecordBatch
     late_by_ms: int | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records it counts."""
+        return int(pc.sum(self.partial.column("count")).as_py() or 0)
 
 
 @dataclass
@@ -81,10 +87,12 @@ class _Ledger:
 
 @dataclass(frozen=True)
 class Appended:
-    """What an append asks for: timers for windows that it opened, and late deltas to send on."""
+    """What an append asks for: timers for windows that it opened, and late deltas to send on. ``newest`` is the latest
+    start of a window that something went to."""
 
     timers: list[int]
     late: list[Merged]
+    newest: int
 
 
 class WindowLog:
@@ -99,7 +107,9 @@ class WindowLog:
         ledger = _Ledger.decode(self._store.read_ledger())
         timers: list[int] = []
         late: list[Merged] = []
+        newest = NO_WATERMARK
         for piece in pieces:
+            newest = max(newest, piece.start)
             aggregate = self._spec.by_name[piece.aggregate]
             end = piece.start + aggregate.window_ms
             closed_through = max(ledger.closed.get(aggregate.name, NO_WATERMARK), watermark + 1)
@@ -116,7 +126,7 @@ class WindowLog:
             if window.appended > max(window.base, _COMPACT_BYTES) or window.next - window.first >= _COMPACT_SEGMENTS:
                 self._compact(window, aggregate)
         self._store.write_ledger(ledger.encode())
-        return Appended(timers, late)
+        return Appended(timers, late, newest)
 
     def open_timers(self) -> list[int]:
         """The timers of all windows that are open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,8 +12,13 @@ from rich.text import Text
 from surecount import config
 from surecount.console import AsJson, Directory, FlinkUrl, PipelineFile, err, find_cluster, out, print_json
 from surecount.doctor import Row, diagnose
+from surecount.errors import SurecountError
 from surecount.local.stack import DEFAULT_DIRECTORY
+from surecount.ops.history import history
+from surecount.ops.ledger import Ledger
+from surecount.ops.snapshots import Folders
 
+_LOST = "lost_commits"
 _STYLES = {"ok": "green", "unknown": "magenta", "warn": "yellow", "fail": "red"}
 
 
@@ -21,11 +26,21 @@ def doctor(
     pipeline: PipelineFile,
     directory: Directory = DEFAULT_DIRECTORY,
     flink: FlinkUrl = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar=_LOST, help="Keep in the ledger that failed commits up to now are known, and lost."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for all that would lose, double or hold up records; exit 1 where a check fails."""
+    if unknown := [code for code in accept or () if code != _LOST]:
+        raise SurecountError(f"--accept {unknown[0]}: the doctor knows no such code", f"it knows {_LOST}")
     loaded = config.load(pipeline)
     cluster, environment = find_cluster(directory, flink)
+    if accept:
+        history(loaded, cluster)  # those of now are among them
+        for job in loaded.jobs:
+            Ledger(Folders.of(cluster).savepoints, loaded, job).settle()
     with err.status("asking Kafka and Flink"):
         rows = diagnose(loaded, cluster, environment)
     if as_json:

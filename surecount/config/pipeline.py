@@ -13,6 +13,8 @@ from surecount.config.source import Kafka, KeyField, Pathway, Source, key_field
 from surecount.config.units import duration
 from udfs import spec as specs
 
+_WATERMARK_MARGIN_MS = 60_000
+
 
 class SumField(Model):
     """A summed field: an int where nothing is said; a decimal keeps its ``scale``."""
@@ -298,6 +300,14 @@ class Pipeline(Model):
     def aggregate_spec(self) -> specs.Spec:
         """What the aggregate job's workers need: clean records have been checked, and have one id each."""
         return replace(self.spec(), event_id=(), checks=()) if self.has_ingest else self.spec()
+
+    @property
+    def watermark_patience(self) -> int:
+        """How far, in ms of event time, records may be ahead of the watermark of a job that has caught up: disorder,
+        clocks that are ahead, a partition that is silent and not yet idle, and a minute for all else."""
+        source = self.source
+        patience: int = source.out_of_orderness + source.max_ahead + source.idle_after + _WATERMARK_MARGIN_MS
+        return patience
 
     def group_id(self, job: str) -> str:
         """The consumer group under which a job publishes how far it has read."""

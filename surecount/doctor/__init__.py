@@ -57,6 +57,7 @@ def diagnose(pipeline: Pipeline, flink: Flink, environment: Mapping[str, str]) -
         topic_ids={job: topic_ids.now(pipeline, job) for job in pipeline.jobs},
         versions=ask_flink.versions(flink, environment),
         lacking=lacking(pipeline, hidden),
+        lost=ask_flink.lost(pipeline, flink),
     )
     return examine(CHECKS, facts)
 

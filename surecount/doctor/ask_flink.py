@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from surecount.config import Pipeline
+from surecount.doctor.ask_flows import flow
 from surecount.doctor.ask_kafka import tried
 from surecount.doctor.facts import Installed, JobFacts, Slots, Unseen, Versions
 from surecount.doctor.flink_rules import PACKAGES
 from surecount.errors import SurecountError
+from surecount.ops import metrics
 from surecount.ops.flink import Flink, Job
-from surecount.ops.ledger import Ledger, Run
+from surecount.ops.ledger import Ledger, Lost, Run
 from surecount.ops.snapshots import Folders
 from surecount.ops.submit import job_name
 
@@ -30,12 +33,11 @@ _CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs|zstd
 _LOGGER = re.compile(r"log4j-core-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10
-_FAILED_COMMITS = "failedCommittables"
 _NO_CHECKPOINTS: dict[str, Any] = {"latest": {"completed": None, "failed": None}, "history": []}
 
 
-def job_facts(flink: Flink, job: Job) -> JobFacts:
-    """What Flink tells of a job that runs."""
+def job_facts(flink: Flink, job: Job, topics: Collection[str] = (), stale: Unseen | None = None) -> JobFacts:
+    """What Flink tells of a job that runs, and reads ``topics``. ``stale`` is why its metrics are not of now."""
     details = flink.get(f"/jobs/{job.id}")
     config = flink.checkpoint_config(job.id)
     found = flink.checkpoints(job.id) if config else _NO_CHECKPOINTS
@@ -46,13 +48,11 @@ def job_facts(flink: Flink, job: Job) -> JobFacts:
         if checkpoint["status"] == "COMPLETED":
             break
         in_a_row += checkpoint["status"] == "FAILED"
-    operators: dict[str, int] = {}
     workers: set[tuple[str, str]] = set()
+    names = {vertex["id"]: flink.metric_names(job.id, vertex["id"]) for vertex in details["vertices"]}
     for vertex in details["vertices"]:
-        for name, value in flink.metric(job.id, vertex["id"], _FAILED_COMMITS):
-            operators[_operator(name)] = operators.get(_operator(name), 0) + int(value)
-        workers |= _workers(flink.metric_names(job.id, vertex["id"]))
-    restarts = int(flink.job_metric(job.id, "numRestarts") or 0)
+        workers |= _workers(names[vertex["id"]])
+    restarts = metrics.restarts(flink, job.id)
     return JobFacts(
         name=job.name,
         id=job.id,
@@ -68,14 +68,10 @@ def job_facts(flink: Flink, job: Job) -> JobFacts:
         failed_lately=sum(checkpoint["status"] == "FAILED" for checkpoint in found["history"]),
         failed_in_a_row=in_a_row,
         failed_why=failed["failure_message"] or "" if in_a_row and failed else "",
-        failed_commits=operators,
+        failed_commits=metrics.failed_commits(flink, job.id, names),
         workers=frozenset(workers),
+        flow=stale if stale is not None else tried(lambda: flow(flink, job.id, topics, names)),
     )
-
-
-def _operator(metric: str) -> str:
-    """The sink in a metric's name, such as ``results[12]__Committer.failedCommittables``."""
-    return re.sub(r"(\[\d+])?__Committer$", "", metric.removesuffix(f".{_FAILED_COMMITS}"))
 
 
 def _workers(names: Iterable[str]) -> set[tuple[str, str]]:
@@ -91,11 +87,27 @@ def _workers(names: Iterable[str]) -> set[tuple[str, str]]:
 def jobs(pipeline: Pipeline, flink: Flink) -> dict[str, JobFacts | None] | Unseen:
     """What Flink tells of each of the pipeline's jobs; None for those that don't run."""
 
-    def look() -> dict[str, JobFacts | None]:
-        running = {name: flink.running(job_name(pipeline, name)) for name in pipeline.jobs}
-        return {name: job_facts(flink, job) if job else None for name, job in running.items()}
+    folders, stale = tried(lambda: Folders.of(flink)), tried(lambda: metrics.refresh(flink))
 
-    return tried(look)
+    def look(name: str) -> JobFacts | None:
+        if (job := flink.running(job_name(pipeline, name))) is None:
+            return None
+        facts = job_facts(flink, job, pipeline.reads(name)[1], stale)
+        return facts if isinstance(folders, Unseen) else remembered(Ledger(folders.savepoints, pipeline, name), facts)
+
+    return tried(lambda: {name: look(name) for name in pipeline.jobs})
+
+
+def remembered(ledger: Ledger, job: JobFacts) -> JobFacts:
+    """The job with all failed commits that the ledger knows of, those of now among them, which it writes down."""
+
+    def look() -> tuple[Lost, ...]:
+        if run := next((run for run in ledger.runs() if run.job_id == job.id), None):
+            ledger.note_lost(run, job.restarts, job.failed_commits)
+            return tuple(ledger.lost())
+        raise SurecountError(f"the ledger does not know job {job.id}")
+
+    return replace(job, lost=tried(look))
 
 
 def runs(pipeline: Pipeline, flink: Flink) -> dict[str, tuple[Run, ...]] | Unseen:
@@ -106,6 +118,17 @@ def runs(pipeline: Pipeline, flink: Flink) -> dict[str, tuple[Run, ...]] | Unsee
         return {name: tuple(Ledger(folder, pipeline, name).runs()) for name in pipeline.jobs}
 
     return tried(look)
+
+
+def lost(pipeline: Pipeline, flink: Flink) -> dict[str, tuple[Lost, ...]]:
+    """The failed commits that the ledger remembers of each job; none where it cannot be read, which runs tell."""
+
+    def look() -> dict[str, tuple[Lost, ...]]:
+        folder = Folders.of(flink).savepoints
+        return {name: tuple(Ledger(folder, pipeline, name).lost()) for name in pipeline.jobs}
+
+    found = tried(look)
+    return {} if isinstance(found, Unseen) else found
 
 
 def slots(

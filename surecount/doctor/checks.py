@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from surecount.doctor import flink_rules, job_rules, kafka_rules, reading_rules, topic_ids
+from surecount.doctor import flink_rules, flow_rules, job_rules, kafka_rules, reading_rules, topic_ids
 from surecount.doctor.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -232,11 +232,30 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "failed_commits",
-        "Flink's metric `failedCommittables` of each sink, which begins anew when the job restarts",
+        "Flink's metric `failedCommittables` of each sink, which begins anew when the job restarts, and what the run "
+        "ledger remembers of it",
         "Flink only counts a commit that fails: the job runs on, and its records are gone. After a restart one of an "
         "aborted checkpoint may be harmless",
-        "`surecount audit` tells which results are missing, once those of a later window can be read",
+        "`surecount audit` tells which results are missing, once those of a later window can be read; once that is "
+        "known, `surecount doctor PIPELINE --accept lost_commits` has the ledger keep that it is accepted",
         job_rules.failed_commits,
+    ),
+    Check(
+        "watermarks",
+        "the watermark of each running job, and of each partition, against the clock and against the records read",
+        "with one in the future all that comes is late, and with one that stands still no window closes: the job runs, "
+        "and nothing right comes out",
+        "see what the records' timestamps are",
+        flow_rules.watermarks,
+    ),
+    Check(
+        "shares",
+        "the share of records in the last 5 minutes that were rejected, duplicates, or too late for their windows, "
+        "against the 6 hours before",
+        "rejects and corrections keep the books balanced, and yet a pipeline that rejects what it used to count is of "
+        "no use",
+        "`surecount rejects count` says why; mend the producer, or the pipeline file, and `surecount rejects replay`",
+        flow_rules.shares,
     ),
     Check(
         "flink_versions",

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from surecount.config import Pipeline
 from surecount.kafka.rights import Needed, Operation
-from surecount.ops.ledger import Run
+from surecount.ops.ledger import Lost, Run
 from surecount.ops.snapshots import Place
 from surecount.ops.transactions import Transaction
 from surecount.topic_rules import Topic
@@ -78,12 +78,42 @@ class Offsets:
 
 
 @dataclass(frozen=True)
+class Split:
+    """A partition of a source: its watermark, None before its first one, and whether it counts as idle."""
+
+    watermark_ms: int | None
+    idle: bool
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a job's metrics tell of records and event time; times in ms since 1970, None where there is none.
+
+    ``watermark_ms`` is the lowest that reaches windows or deduplication, ``splits`` are the source's partitions by
+    name, ``pending`` the records that wait to be read, and ``rate`` those read a second. ``newest_ms``, ``since_ms``
+    and ``moved_ms`` are of :class:`udfs.flows.Waiting`. ``recent`` and ``before`` count events by kind, in the last
+    minutes and in the hours before them: see :data:`udfs.flows.SPANS_S`.
+    """
+
+    watermark_ms: int | None = None
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    pending: float = 0
+    rate: float = 0
+    newest_ms: int | None = None
+    since_ms: int | None = None
+    moved_ms: int | None = None
+    recent: Mapping[str, int] = field(default_factory=dict)
+    before: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class JobFacts:
     """One job as Flink tells of it, with times in ms since 1970.
 
-    ``restarts`` and ``failed_commits`` (by sink) are those that Flink still counts. ``failed_lately`` are checkpoints
-    of its history that failed, ``failed_in_a_row`` those of them after the last completed one. ``workers`` are the
-    packages and versions that its Python workers tell of.
+    ``restarts`` and ``failed_commits`` (by sink) are those that Flink still counts; ``lost`` are all failed commits
+    that the ledger remembers, where it could be asked. ``failed_lately`` are checkpoints of its history that failed,
+    ``failed_in_a_row`` those of them after the last completed one. ``workers`` are the packages and versions that its
+    Python workers tell of.
     """
 
     name: str
@@ -101,6 +131,8 @@ class JobFacts:
     failed_why: str = ""
     failed_commits: Mapping[str, int] = field(default_factory=dict)
     workers: frozenset[tuple[str, str]] = frozenset()
+    flow: Flow | Unseen = NOT_ASKED
+    lost: tuple[Lost, ...] | Unseen = NOT_ASKED
 
 
 @dataclass(frozen=True)
@@ -145,8 +177,9 @@ class Lacking:
 class Facts:
     """All that rules may look at. ``kafka`` is the pipeline's own cluster, ``remote`` are those of relayed pathways, by
     pathway. ``runs`` are a job's runs in the ledger, ``jobs`` what Flink tells of it (None: it does not run),
-    ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept, and
-    ``topic_ids`` the brokers' ids of what a job reads and writes.
+    ``committed`` the offsets that its group has committed. ``accepted`` are codes that a start is told to accept,
+    ``topic_ids`` the brokers' ids of what a job reads and writes, and ``lost`` the failed commits that the ledger
+    remembers of a job.
     ``lacking`` are rights that the user of ``kafka.security`` needs and does not have, None where nobody logs in."""
 
     pipeline: Pipeline
@@ -162,6 +195,7 @@ class Facts:
     topic_ids: Mapping[str, Mapping[str, str] | Unseen] = field(default_factory=dict)
     lacking: tuple[Lacking, ...] | Unseen | None = NOT_ASKED
     accepted: frozenset[str] = frozenset()
+    lost: Mapping[str, tuple[Lost, ...]] = field(default_factory=dict)
 
     def accepts(self, code: str) -> bool:
         """Whether this start, or an earlier run of the pipeline, goes against the refusals of a code."""

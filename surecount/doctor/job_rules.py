@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from surecount.config import format_duration
-from surecount.doctor.facts import Facts, JobFacts, KafkaFacts, UnseenError, seen
+from surecount.doctor.facts import Facts, JobFacts, KafkaFacts, Unseen, UnseenError, seen
 from surecount.doctor.findings import Finding
-from surecount.doctor.words import about
-from surecount.ops.ledger import Run, begun
+from surecount.doctor.words import about, moment
+from surecount.ops.ledger import Lost, Run, begun
+from surecount.ops.submit import job_name
 
 RECENT_MS = 600_000
 """A job that restarted is worth an alarm for so long."""
@@ -61,10 +62,22 @@ def of_checkpoints(job: JobFacts, now_ms: int) -> Finding:
 
 def of_commits(job: JobFacts) -> Finding:
     """A transaction that could not be committed is gone, and the job runs on."""
+    if not isinstance(job.lost, Unseen):
+        return of_lost(job.name, job.lost)
     if failed := {operator: number for operator, number in job.failed_commits.items() if number}:
-        told = ", ".join(f"{number} of {operator}" for operator, number in failed.items())
-        return Finding("fail", f"{job.name}: commits failed since its last restart: {told}")
+        return Finding("fail", f"{job.name}: commits failed since its last restart: {_commits(failed)}")
     return Finding("ok", f"{job.name}: no commit failed since its last restart")
+
+
+def of_lost(name: str, lost: Iterable[Lost]) -> Finding:
+    """The same, of all that the ledger remembers of a job."""
+    if told := [f"{_commits(one.commits)} in run {one.number}, seen {moment(one.at_ms)}" for one in lost]:
+        return Finding("fail", f"{name}: commits failed: {'; '.join(told)}")
+    return Finding("ok", f"{name}: no commit was seen to fail")
+
+
+def _commits(failed: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} of {sink}" for sink, number in failed.items() if number)
 
 
 def running(facts: Facts) -> Iterator[Finding]:
@@ -108,8 +121,17 @@ def checkpoints(facts: Facts) -> Iterator[Finding]:
 
 
 def failed_commits(facts: Facts) -> Iterator[Finding]:
-    """Commits of the jobs that run."""
-    yield from [of_commits(job) for _, job in _running(facts)] or _NONE_RUNS
+    """Commits of the jobs that run, and what the ledger remembers of the others."""
+    told = False
+    for name, job in seen(facts.jobs).items():
+        if job is not None:
+            told = True
+            yield of_commits(job)
+        elif lost := facts.lost.get(name):
+            told = True
+            yield of_lost(job_name(facts.pipeline, name), lost)
+    if not told:
+        yield from _NONE_RUNS
 
 
 _NONE_RUNS = [Finding("ok", "no job runs")]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from surecount.ops.snapshots import Place
 
 _SHOWN = 5
+_LAST_MS = 253_402_300_799_000
 
 
 def about(ms: float) -> str:
@@ -16,6 +18,11 @@ def about(ms: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def moment(ms: int) -> str:
+    """A time in ms since 1970, as RFC 3339 has it; those beyond the year 9999 as that."""
+    return datetime.fromtimestamp(min(ms, _LAST_MS) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def listed(names: Iterable[object]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isnan
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import requests
@@ -21,6 +23,7 @@ _POLL_S = 0.5
 _NOT_FOUND = 404
 _PYTHON_TRACE = "Traceback (most recent call last):"
 _SERVER_ERROR = 500
+_NAMES_A_REQUEST = 100  # an address has a limit
 # SUSPENDED is a job that another JobManager is about to take over.
 RUNNING_STATES = (
     *("INITIALIZING", "CREATED", "RUNNING", "FAILING", "RESTARTING", "CANCELLING", "RECONCILING"),
@@ -40,6 +43,14 @@ class Job:
     name: str
     state: str
     started_ms: int
+
+
+class Spread(NamedTuple):
+    """A metric over subtasks."""
+
+    min: float
+    max: float
+    sum: float
 
 
 def _request(
@@ -227,6 +238,17 @@ class Flink:
             return []
         rows = self.get(f"{_metrics(job_id, vertex_id)}?get={','.join(map(quote, names))}&agg=sum")
         return [(row["id"], float(row["sum"])) for row in rows]
+
+    def spreads(self, job_id: str, vertex_id: str, names: Sequence[str]) -> dict[str, Spread]:
+        """The values of a vertex's metrics by name, over its subtasks."""
+        found: dict[str, Spread] = {}
+        for at in range(0, len(names), _NAMES_A_REQUEST):
+            wanted = ",".join(map(quote, names[at : at + _NAMES_A_REQUEST]))
+            rows = self.get(f"{_metrics(job_id, vertex_id)}?get={wanted}&agg=min,max,sum")
+            # A gauge without a value is told as NaN.
+            values = {row["id"]: Spread(*(float(row[of]) for of in ("min", "max", "sum"))) for row in rows}
+            found |= {name: spread for name, spread in values.items() if not isnan(spread.sum)}
+        return found
 
     def metric_names(self, job_id: str, vertex_id: str) -> list[str]:
         """The names of a vertex's metrics that can be asked for."""

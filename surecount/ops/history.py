@@ -9,7 +9,9 @@ from surecount.audit.retention import may_be_markers
 from surecount.config import Pipeline
 from surecount.ops.flink import Flink
 from surecount.ops.ledger import Ledger, Run
+from surecount.ops.metrics import note_failed_commits
 from surecount.ops.snapshots import Folders, lineage
+from surecount.ops.submit import job_name
 from udfs.spec import Spec
 
 History = Mapping[str, Past]
@@ -19,11 +21,15 @@ History = Mapping[str, Past]
 def history(pipeline: Pipeline, flink: Flink) -> History:
     """The past of each job that has runs, from the run ledger of a cluster.
 
-    Raises SurecountError where the ledger cannot be read.
+    The ledger remembers which commits of running jobs have failed, as far as Flink tells now. Raises SurecountError
+    where the ledger cannot be read.
     """
     folders = Folders.of(flink)
-    ledgers = {job: Ledger(folders.savepoints, pipeline, job).runs() for job in pipeline.jobs}
-    lineages = {job: lineage(folders.begun(runs)) for job, runs in ledgers.items()}
+    ledgers = {job: Ledger(folders.savepoints, pipeline, job) for job in pipeline.jobs}
+    for job, ledger in ledgers.items():
+        if running := flink.running(job_name(pipeline, job)):
+            note_failed_commits(flink, ledger, running.id)
+    lineages = {job: lineage(folders.begun(ledger.runs())) for job, ledger in ledgers.items()}
     return {job: past(pipeline, job, runs) for job, runs in lineages.items() if runs}
 
 

@@ -7,6 +7,8 @@ that any machine that sees the snapshots can go on. Files are only added, and ea
 - ``000001-run-JOBID.json``, written before Flink is asked to start a job: a :class:`Run`.
 - ``000001-refused-JOBID.json``, when Flink has refused it.
 - ``000001-stopped-JOBID.json``, when a job has stopped with a savepoint, and all that it wrote is committed.
+- ``000001-lost-JOBID-RESTARTS-COMMITS.json``, when a command sees that commits of the run have failed: a :class:`Lost`.
+- ``settled-MS.json``, when it is accepted that those commits have been lost.
 - ``000001-moved-JOBID.json``, when its savepoint was brought here from a backup: a :class:`Moved`.
 - ``recovery.json`` and ``recovered.json``, when a recovery from a backup begins and has brought all files.
 - ``code-HASH.zip``, the code of a run, so that an upgrade can go back to it.
@@ -24,7 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +38,8 @@ VERSION = 1
 LEDGER = "surecount-ledger"
 
 _FILE = re.compile(r"(\d{6})-(run|refused|stopped|moved)-([0-9a-f]{32})\.json")
+_LOST = re.compile(r"\d{6}-lost-[0-9a-f]{32}-\d+-\d+\.json")
+_SETTLED = re.compile(r"settled-\d+\.json")
 _IDENTITY, _RECOVERY, _RECOVERED = "ledger.json", "recovery.json", "recovered.json"
 _SEE_JOBS = "see `surecount jobs`, then run the command again"
 
@@ -54,6 +58,17 @@ class Moved:
 
     savepoint: str
     offsets: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Commits of a run that failed, by sink, as they were counted after its job had restarted so many times."""
+
+    number: int
+    job_id: str
+    restarts: int
+    commits: dict[str, int]
+    at_ms: int
 
 
 @dataclass(frozen=True)
@@ -182,6 +197,36 @@ class Ledger:
         where another recovery found other offsets."""
         content = {"version": VERSION, "at_ms": now_ms(), **asdict(moved)}
         self._agree(_file(run, "moved"), content, f"another recovery has brought {self._name} here")
+
+    def note_lost(self, run: Run, restarts: int, commits: Mapping[str, int]) -> None:
+        """Write down that commits of a run have failed. Flink forgets it when the job restarts."""
+        if not any(commits.values()):
+            return
+        name = f"{run.number:06}-lost-{run.job_id}-{restarts}-{sum(commits.values())}.json"
+        if not self._folder.has(name):
+            lost = Lost(run.number, run.job_id, restarts, dict(commits), now_ms())
+            self._create(name, {"version": VERSION, **asdict(lost)})
+
+    def lost(self) -> list[Lost]:
+        """Commits that have failed, of each run and between each two of its restarts, and were not settled."""
+        names = self._folder.files()
+        settled = {name for file in names if _SETTLED.fullmatch(file) for name in self._read(file)["lost"]}
+        found: dict[tuple[str, int], Lost] = {}
+        for name in names:
+            if not _LOST.fullmatch(name) or name in settled:
+                continue
+            content = self._read(name)
+            lost = Lost(**{of.name: content[of.name] for of in fields(Lost)})
+            # Of a count that grew, the last.
+            found[lost.job_id, lost.restarts] = max(
+                lost, found.get((lost.job_id, lost.restarts), lost), key=lambda one: sum(one.commits.values())
+            )
+        return sorted(found.values(), key=lambda one: (one.number, one.restarts))
+
+    def settle(self) -> None:
+        """Write down that it is accepted that what was lost up to now is lost."""
+        lost = [name for name in self._folder.files() if _LOST.fullmatch(name)]
+        self._create(f"settled-{now_ms()}.json", {"version": VERSION, "at_ms": now_ms(), "lost": lost})
 
     @contextmanager
     def recovering(self, backup: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from surecount.errors import SurecountError
 from surecount.ops.bounded import wait_until_running
 from surecount.ops.flink import Flink, Job
 from surecount.ops.ledger import Ledger, Run, newest
+from surecount.ops.metrics import note_failed_commits
 from surecount.ops.restore import LATEST
 from surecount.ops.snapshots import Folders, Snapshot, latest, read
 from surecount.ops.steps import OnStep, Step, unheard
@@ -163,6 +164,7 @@ class Life:
         self._on_step((Step.STOPPING if stop else Step.SAVEPOINT).of(name))
         wait_until_running(self._flink, running.id)  # while another JobManager takes it over, Flink refuses
         timeout_s = self._pipeline.checkpoint.timeout / 1000 + 10
+        note_failed_commits(self._flink, self.ledger(job), running.id)
         with told(f"{name} goes on as before" if not stop else f"{name} may have stopped, see `surecount jobs`"):
             return self._flink.savepoint(running.id, timeout_s, stop=stop)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyflink.table.udf import FunctionContext
 
 from jobs.operators import DecodeAndCombine, DecodeAndIdentify, _Decode
 from surecount.audit.truth import Truth
@@ -75,7 +76,7 @@ def _counts(function: _Decode, bucket: int, data: bytes) -> Iterator[tuple[int, 
 
 def opened(kind: type[_Decode], spec: Spec = SPEC, *inlets: Inlet) -> _Decode:
     function = kind(spec, inlets or (Inlet("main", "in"),))
-    function.open(None)
+    function.open(FunctionContext(None, {}))
     return function
 
 

@@ -16,12 +16,14 @@ from surecount.doctor.facts import (
     NOT_ASKED,
     Copies,
     Facts,
+    Flow,
     Installed,
     JobFacts,
     KafkaFacts,
     Lacking,
     Offsets,
     Slots,
+    Split,
     Unseen,
     Versions,
 )
@@ -31,7 +33,7 @@ from surecount.doctor.job_rules import judged
 from surecount.doctor.reading_rules import prefix_of, prefixes_apart
 from surecount.kafka.rights import needed
 from surecount.local.layout import PROJECT
-from surecount.ops.ledger import Run, config_of
+from surecount.ops.ledger import Lost, Run, config_of
 from surecount.ops.transactions import Transaction
 from surecount.topic_rules import Topic
 
@@ -86,6 +88,16 @@ RUN = Run(
     output_ids={"shop.results": "r1"},
 )
 IDS = {"in": "i1", "shop.results": "r1", "shop.corrections": "c1"}
+FLOW = Flow(
+    watermark_ms=NOW - 6_000,
+    splits={"in partition 0": Split(NOW - 6_000, idle=False), "in partition 1": Split(None, idle=True)},
+    rate=20,
+    newest_ms=NOW - 60_000,
+    moved_ms=NOW - 500,
+    recent={"records": 6_000, "rejected_not_json": 60},
+    before={"records": 400_000, "rejected_not_json": 4_000},
+)
+LOST = Lost(1, RUN.job_id, 0, {"results": 1, "rejects": 0}, NOW - 60_000)
 JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
 CONNECTORS = ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR, "zstd-jni-1.5.6-10.jar")
 HERE = Installed("2.3.0", CONNECTORS, 17, ("log4j-core-2.25.4.jar",))
@@ -98,7 +110,7 @@ FACTS = Facts(
     settings=SETTINGS,
     slots=Slots(1, {}),
     runs={"aggregate": (RUN,)},
-    jobs={"aggregate": replace(JOB, workers=WORKERS)},
+    jobs={"aggregate": replace(JOB, workers=WORKERS, flow=FLOW, lost=())},
     committed={"aggregate": {("in", 0): 60, ("in", 1): 9}},
     versions=Versions(HERE, PACKAGES, HERE, {"TaskManager t": HERE}),
     topic_ids={"aggregate": IDS},
@@ -235,6 +247,11 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
     ("checkpoints", "fail", job(interval_ms=None, timeout_ms=None), "makes no checkpoints"),
     ("failed_commits", "fail", job(failed_commits={"results": 1, "rejects": 0}),
      "commits failed since its last restart: 1 of results"),
+    ("failed_commits", "fail", job(lost=(LOST,)), "shop.aggregate: commits failed: 1 of results in run 1, seen 2027-"),
+    ("failed_commits", "fail", {**NOT_RUNNING, "lost": {"aggregate": (LOST,)}}, "1 of results in run 1"),
+    ("watermarks", "fail", job(flow=replace(FLOW, watermark_ms=NOW + 2 * 31_536_000_000)), "730 d in the future"),
+    ("shares", "fail", job(flow=replace(FLOW, recent={"records": 100, "rejected_not_json": 60})),
+     "60 of the last 100 records were rejected, most of them as not_json"),
     ("flink_versions", "fail", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD})},
      "Flink of TaskManager t is 2.2.0, and here it is 2.3.0"),
     ("connector_versions", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})},
@@ -339,6 +356,9 @@ def test_nothing_waits_for_an_empty_replay_topic() -> None:
 
 
 def test_workers_that_have_not_told_and_brokers_without_the_right_are_unknown() -> None:
+    for check in ("watermarks", "shares"):
+        assert row(check, job(flow=Flow())).state == "unknown"
+        assert row(check, job(flow=Unseen("no metrics of now"))).state == "unknown"
     assert row("worker_versions", job(workers=frozenset())).state == "unknown"
     assert row("transaction_max_timeout", kafka(settings=Unseen("not authorized"))).state == "unknown"
     assert row("broker_versions", kafka(features=Unseen("not authorized"))).state == "unknown"

@@ -11,7 +11,7 @@ import pytest
 
 from surecount import config
 from surecount.errors import SurecountError
-from surecount.ops.ledger import LEDGER, Ledger, Moved, Run, TakenError, begun, config_of, hash_of, newest
+from surecount.ops.ledger import LEDGER, Ledger, Lost, Moved, Run, TakenError, begun, config_of, hash_of, newest
 from surecount.ops.storage import Folder, uri_of
 
 PIPELINE = config.parse(
@@ -176,3 +176,31 @@ def test_nobody_goes_on_from_half_a_recovery_and_the_same_one_goes_on(tmp_path: 
         kept.copy_events(here)
     assert here.runs() == kept.runs()
     assert here.job_id(2) != kept.job_id(2)  # the other stack may go on too
+
+
+def test_failed_commits_are_remembered_until_they_are_accepted(tmp_path: Path) -> None:
+    first, second = a_run(1), a_run(2, "b" * 32)
+    of_job = ledger(tmp_path)
+    of_job.add(first)
+    of_job.add(second)
+    assert of_job.lost() == []
+    of_job.note_lost(first, 0, {"results": 0, "rejects": 0})
+    assert of_job.lost() == []
+    for seen in ({"results": 1}, {"results": 1}, {"results": 3}, {"results": 2}):
+        of_job.note_lost(first, 0, seen)
+    of_job.note_lost(first, 1, {"results": 1, "rejects": 4})  # Flink counts anew
+    of_job.note_lost(second, 0, {"rejects": 1})
+
+    # Whoever looks next, also where only the job's name is known.
+    again = Ledger.named(Folder(tmp_path.as_uri()), "shop.aggregate")
+    known = [(lost.number, lost.restarts, lost.commits) for lost in again.lost()]
+    assert known == [(1, 0, {"results": 3}), (1, 1, {"results": 1, "rejects": 4}), (2, 0, {"rejects": 1})]
+    assert len(again.runs()) == 2
+
+    again.settle()
+    assert of_job.lost() == []
+    of_job.note_lost(second, 0, {"rejects": 1})
+    assert of_job.lost() == []
+    of_job.note_lost(second, 0, {"rejects": 2})
+    (lost,) = of_job.lost()
+    assert lost == Lost(2, second.job_id, 0, {"rejects": 2}, lost.at_ms)

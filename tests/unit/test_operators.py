@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from pyflink.table.udf import FunctionContext
 
 from jobs.operators import DecodeAndCombine, DecodeAndIdentify, _Decode
 from tests.unit.packing import Sent, columns
@@ -53,7 +54,7 @@ def pieces(said: pa.StructArray) -> dict[int, bytes]:
 
 
 def opened(function: _Decode) -> _Decode:
-    function.open(None)
+    function.open(FunctionContext(None, {}))
     return function
 
 
