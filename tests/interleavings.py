@@ -241,10 +241,11 @@ def main() -> int:
                 cancel_all(run)
             return True
 
+        pool = ThreadPoolExecutor(asked.at_once)
         try:
-            with ThreadPoolExecutor(asked.at_once) as pool:
-                failed = [seed for seed, passed in zip(seeds, pool.map(passes, seeds), strict=True) if not passed]
+            failed = [seed for seed, passed in zip(seeds, pool.map(passes, seeds), strict=True) if not passed]
         finally:
+            pool.shutdown(cancel_futures=True)  # interrupted, those that have begun come to their end
             stack.down(purge=True)
     took = f"in {time.monotonic() - began:.0f} s"
     print(f"{len(seeds) - len(failed)} of {len(seeds)} passed {took}" + (f"; failed: {failed}" if failed else ""))
