@@ -80,7 +80,7 @@ class Taker:
 
     def _take_apart(self, packs: Packs) -> Taken:
         singles = split(packs.columns)
-        taken, failed, why = Taken(), 0, ""
+        taken, pieces, failed, why = Taken(), dict[int, list[bytes]](), 0, ""
         # Each part is as many singles, the next one on top.
         parts = [(0, len(singles))]
         while parts:
@@ -98,11 +98,12 @@ class Taker:
             taken.records += part.records
             taken.reasons.update(part.reasons)
             for bucket, piece in part.pieces.items():
-                taken.pieces[bucket] = taken.pieces.get(bucket, b"") + piece
+                pieces.setdefault(bucket, []).append(piece)
             for of_single in part.rejected.values():
                 for number, content in of_single:
                     at = first + number
                     taken.rejected.setdefault(singles[at].pack, []).append((at, content))
+        taken.pieces = {bucket: b"".join(of_bucket) for bucket, of_bucket in pieces.items()}
         if failed:
             _LOG.error(
                 "%d of %d records of a batch are rejected as internal_error. The first:\n%s", failed, len(singles), why
