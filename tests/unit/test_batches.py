@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import import_module
@@ -208,6 +209,26 @@ def test_shutting_down_is_no_record_s_fault(monkeypatch: pytest.MonkeyPatch) -> 
     break_stage(monkeypatch, "udfs.combine.combine", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         answer(function, [[Sent(good(POISON), kafka_ms=NOW)]])
+
+
+def interrupted(_value: bytes) -> Any:
+    """A user's function."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("in_main", [True, False])
+def test_an_interrupt_is_a_signal_in_the_main_thread_only(in_main: bool) -> None:
+    function = opened(DecodeAndCombine, replace(SPEC, decode=f"{__name__}:interrupted"))
+
+    def judge() -> Answer:
+        return answer(function, [[Sent(b"any", kafka_ms=NOW)]])
+
+    if in_main:
+        with pytest.raises(KeyboardInterrupt):
+            judge()
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            assert [said["reason"] for said, _ in thread.submit(judge).result().rejected] == ["decode_failed"]
 
 
 @settings(max_examples=300)
