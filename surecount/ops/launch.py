@@ -71,9 +71,11 @@ def launch(
 
 
 def rest_address(url: str) -> str:
-    """Host and port of a URL, the port also where it is that of its scheme."""
+    """A URL as Flink's command line takes it: with its port; without https:// Flink switches TLS off again, whatever
+    its configuration says."""
     parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    secure = parts.scheme == "https"
+    return f"{'https://' if secure else ''}{parts.hostname}:{parts.port or (443 if secure else 80)}"
 
 
 def settings_for(pipeline: Pipeline) -> str:

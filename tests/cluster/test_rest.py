@@ -21,6 +21,7 @@ from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
 from surecount.rest_tls import CA, CERT, KEY
 from surecount.waiting import wait_until
+from tests.conftest import PIPELINE, Running
 
 ENTRYPOINT = str(PROJECT / "deploy" / "entrypoint.sh")
 PASSWORD = "of-this-test-only"
@@ -100,9 +101,10 @@ def running(folder: Path, role: str, settings: str) -> Iterator[Callable[[], str
             process.wait(timeout=60)
 
 
-def test_a_cluster_over_tls_with_client_certificates(
-    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_job_over_tls_with_client_certificates(
+    make: Callable[..., Running], keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = make(PIPELINE, partitions=1)
     taken: set[int] = set()
     chosen = {"rest": ports.pick(taken), "rpc": ports.pick(taken)}
     url = f"https://{HOST}:{chosen['rest']}"
@@ -120,14 +122,19 @@ def test_a_cluster_over_tls_with_client_certificates(
         environ = {name: value for name, value in os.environ.items() if name not in shown} | client
         options = [part for option, file in zip(("--ca", "--cert", "--key"), shown.values(), strict=True)
                    for part in (option, str(keys / file))]  # fmt: skip
-        command = [ENTRYPOINT, "surecount", "jobs", "--flink", url, *options]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, done.stdout.strip()) == (0, "no jobs"), done.stdout + done.stderr
-        for path in ("/jobmanager/config", "/jobmanager/environment"):
+        command = [ENTRYPOINT, "surecount", "submit", str(run.file), "--flink", url, *options, "--bounded"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (job,) = Flink(url).jobs()
+        assert job.state == "FINISHED"
+        for path in ("/jobmanager/config", "/jobmanager/environment", f"/jobs/{job.id}/config"):
             assert PASSWORD not in str(Flink(url).get(path)), path
         words = (word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ())
         assert not [word for word in words if PASSWORD in word]
-        written = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != "config.yaml"]
+        folders = (tmp_path, keys / "checkpoints", keys / "savepoints")
+        written = [
+            file for folder in folders for file in folder.rglob("*") if file.is_file() and file.name != "config.yaml"
+        ]
         assert not [file for file in written if PASSWORD.encode() in file.read_bytes()]
 
         monkeypatch.delenv(KEY)

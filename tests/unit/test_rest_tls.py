@@ -69,7 +69,12 @@ def test_a_client_without_keys_does_not_submit_over_tls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "address"),
-    [("https://flink:8443", "flink:8443"), ("https://flink", "flink:443"), ("http://127.0.0.1", "127.0.0.1:80")],
+    [
+        ("https://flink:8443", "https://flink:8443"),
+        ("https://flink", "https://flink:443"),
+        ("http://127.0.0.1:8081", "127.0.0.1:8081"),
+        ("http://127.0.0.1", "127.0.0.1:80"),
+    ],
 )
-def test_flinks_command_line_gets_a_port(url: str, address: str) -> None:
+def test_flinks_command_line_gets_a_port_and_is_told_of_tls(url: str, address: str) -> None:
     assert rest_address(url) == address
