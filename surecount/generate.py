@@ -25,6 +25,8 @@ from surecount.generator.options import Options, parse_start
 from surecount.generator.plan import Plan, plan
 from surecount.generator.rows import Batch, Batches, Places, Row
 from surecount.generator.stream import COPY, LATE, ON_TIME, Chances, Records, stream
+from surecount.kafka.refusals import lacks_right, unauthorized
+from surecount.kafka.rights import Right
 from surecount.topic_rules import SOURCE_MAX_MESSAGE_BYTES, Topic
 
 __all__ = ["Expected", "Options", "Summary", "generate", "parse_start"]
@@ -249,6 +251,7 @@ class _Sender:
         self._sent = 0
         self._failed = 0
         self._reason = ""
+        self._lacking: Right | None = None
         config: dict[str, Any] = {
             **_SPEED,
             # A topic's limit is on whole batches.
@@ -268,6 +271,8 @@ class _Sender:
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed += 1
+            if lacks_right(error):
+                self._lacking = Right("topic", str(message.topic()), ("Write",))
             self._reason = self._reason or f"{error.str()} (topic {message.topic()})"
 
     def _on_error(self, error: KafkaError) -> None:
@@ -308,6 +313,9 @@ class _Sender:
         self._producer.purge()
         # Nothing is left to send; this serves the callbacks, so that the number below is right.
         self._producer.flush(_CALLBACKS_S)
+        if self._lacking is not None:
+            failure = f"{self._failed:,} of {self._sent:,} records were not taken"
+            raise unauthorized(self.kafka, self._lacking, failure)
         raise SurecountError(
             f"{self._failed:,} of {self._sent:,} records were not acknowledged by Kafka at "
             f"{self.kafka.bootstrap_servers}: {self._reason}",

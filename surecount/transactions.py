@@ -18,6 +18,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from surecount import topics
 from surecount.config import Kafka
 from surecount.errors import SurecountError
+from surecount.kafka.refusals import check_allowed
+from surecount.kafka.rights import Right
 from surecount.lines import Chunk, Position
 from surecount.topic_rules import Topic
 from surecount.waiting import wait_until
@@ -78,11 +80,21 @@ def committed(kafka: Kafka, topic: str, group: str) -> Position | None:
             try:
                 return (_position(consumer, topic),)
             except KafkaException as error:
+                check_allowed(kafka, error.args[0], f"the position of {group!r} can't be read", _rights(topic, group))
                 failure[:] = [topics.reason(error)]
                 return None
 
         found = wait_until(ask, _ASK_S, f"the position of {group!r}", seen=lambda: failure[-1])
     return found[0] if found else None
+
+
+def _rights(topic: str, name: str) -> tuple[Right, ...]:
+    """What it takes to send records and a position to a topic, under a name of group and transactional id."""
+    return (
+        Right("topic", topic, ("Write", "Read")),
+        Right("group", name, ("Read",)),
+        Right("transactional-id", name, ("Write",)),
+    )
 
 
 def _position(consumer: Consumer, topic: str) -> Position | None:
@@ -155,6 +167,9 @@ class Transactions:
         try:
             known = self._connect()
         except (KafkaException, EndedError) as error:
+            if isinstance(error, KafkaException):
+                failure = "no transactions can be had"
+                check_allowed(self._kafka, error.args[0], failure, _rights(self._topic, self._name))
             gave_up = isinstance(error, EndedError) and error.gave_up
             raise (topics.NoBrokerError if gave_up else SurecountError)(
                 f"no transactions can be had at {self._kafka.bootstrap_servers}: {topics.reason(error)}",
@@ -247,6 +262,8 @@ class Transactions:
                 try:
                     return _position(consumer, self._topic)
                 except KafkaException as failure:
+                    what = f"the position of {self._name!r} can't be read"
+                    check_allowed(self._kafka, failure.args[0], what, _rights(self._topic, self._name))
                     self._reason = topics.reason(failure)
                 self._check_patience()
 

@@ -24,7 +24,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from surecount.audit.pacing import Place
 from surecount.audit.reader import NoAnswerError, TopicReader, client_config
 from surecount.errors import SurecountError
-from surecount.topics import committed
+from surecount.kafka.refusals import RefusedError
+from surecount.topics import Admin, NoBrokerError, committed
 from surecount.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -261,12 +262,11 @@ class _Topics:
         self._places = self._partitions(topics)
 
     def _partitions(self, topics: Iterable[str]) -> list[Place]:
+        topics = list(topics)
         try:
-            known = self._admin.list_topics(timeout=_REQUEST_S).topics
-        except KafkaException as error:
-            raise NoAnswerError(
-                f"Kafka does not answer at {self._kafka.bootstrap_servers}: {error.args[0].str()}"
-            ) from error
+            known = Admin(self._kafka).metadata(topics).topics
+        except NoBrokerError as error:
+            raise NoAnswerError(error.message) from error
         if missing := [topic for topic in topics if topic not in known]:
             raise SurecountError(
                 f"there is no topic {', '.join(missing)} at {self._kafka.bootstrap_servers}",
@@ -286,6 +286,8 @@ class _Topics:
         """How far a group has read, as far as it has said."""
         try:
             return committed(self._kafka, group, self._places)
+        except RefusedError:
+            raise
         except SurecountError as error:
             raise NoAnswerError(f"Kafka at {self._kafka.bootstrap_servers}: {error.message}") from error
 

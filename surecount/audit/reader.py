@@ -20,6 +20,8 @@ from confluent_kafka import (
 from surecount.audit.pacing import Pacer, Place, Run
 from surecount.audit.times import FOREVER
 from surecount.errors import SurecountError
+from surecount.kafka.refusals import check_allowed
+from surecount.kafka.rights import AUDIT_GROUP, Right
 from surecount.kafka.security import for_librdkafka
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def open_consumer(kafka: Kafka, **settings: object) -> Consumer:
     config = {
         **client_config(kafka),
         # Required, though nothing is committed and no group joined.
-        "group.id": "surecount.audit",
+        "group.id": AUDIT_GROUP,
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
         "auto.offset.reset": "error",
@@ -108,7 +110,7 @@ class TopicReader:
     slowest one is held back; clocks are told by ``advance``. It is a context manager."""
 
     def __init__(self, kafka: Kafka, ranges: Ranges, *, spread_ms: int, timeout_s: float) -> None:
-        self._ranges = ranges
+        self._kafka, self._ranges = kafka, ranges
         topics = {topic for topic, _ in ranges}
         self._only_topic = topics.pop() if len(topics) == 1 else None
         self._positions = {place: start for place, (start, _) in ranges.items()}
@@ -222,6 +224,8 @@ class TopicReader:
             self._note(error)
         else:
             topic, partition = _place(message)
+            rights = (Right("topic", topic, ("Read",)), Right("group", AUDIT_GROUP, ("Describe",)))
+            check_allowed(self._kafka, error, f"{topic}-{partition} cannot be read", rights)
             kind = DeletedError if error.code() in _OUT_OF_RANGE else SurecountError
             raise kind(f"{topic}-{partition} cannot be read: {error.str()}")
         return True

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError
 
 from surecount.config import Kafka
 from surecount.errors import SurecountError
-from surecount.kafka.rights import Right, principal
+from surecount.kafka.rights import Kind, Right, principal
 from surecount.kafka.security import for_librdkafka
 
 _UNAUTHORIZED = (
@@ -37,6 +37,21 @@ class RefusedError(SurecountError):
 def lacks_right(error: KafkaError | None) -> bool:
     """Whether the authorizer refused what was asked."""
     return error is not None and error.code() in _UNAUTHORIZED
+
+
+_KINDS: dict[int, Kind] = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional-id",
+}
+
+
+def check_allowed(kafka: Kafka, error: KafkaError | None, failure: str, rights: Sequence[Right]) -> None:
+    """Raise where the authorizer refused one of the ``rights`` that were used, of different kinds."""
+    if error is not None and (kind := _KINDS.get(error.code())):
+        for right in rights:
+            if right.kind == kind:
+                raise unauthorized(kafka, right, failure)
 
 
 def unauthorized(kafka: Kafka, right: Right, failure: str) -> RefusedError:
