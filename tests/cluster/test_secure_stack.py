@@ -24,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from surecount import config
 from surecount.config import Pipeline
+from surecount.doctor import health
 from surecount.doctor.ask_rights import lacking, transactional_ids
 from surecount.doctor.facts import Unseen
 from surecount.kafka.grants import bindings, grant
@@ -132,7 +133,7 @@ def test_the_main_path_under_the_rights_that_acls_lists(stack: Stack, folder: Pa
     assert "invalid_utf8" in surecount("rejects", "count", "shop.toml")
     assert "replayed" in surecount("rejects", "replay", "shop.toml")
     assert "aggregate: books balance" in surecount("audit", "shop.toml")
-    assert "shop" in surecount("watch", "shop.toml", "--for", "1")
+    assert "windows that closed" in surecount("watch", "shop.toml", "--for", "1")
 
 
 def test_a_password_that_is_changed_and_a_right_that_is_taken_under_running_jobs(stack: Stack, folder: Path) -> None:
@@ -145,13 +146,20 @@ def test_a_password_that_is_changed_and_a_right_that_is_taken_under_running_jobs
     _set_password(stack, "surecount", "another")
     os.kill(stack.taskmanagers()["taskmanager-1"], signal.SIGKILL)
 
-    def told(why: str) -> bool:
-        said = typed(folder, "status", expect=1)
-        return all(f"{job}" in said for job in JOBS) and why in said
+    def problems() -> str:
+        """What status says of the jobs."""
+        return " ".join(" ".join((*job.problems, *job.notes)) for job in health.of_jobs(Flink(stack.flink_url)))
 
-    wait_until(lambda: told("SaslAuthenticationException"), 90, "status to say why jobs cannot go on", poll_s=1)
+    def told(*whys: str) -> bool:
+        said = problems()
+        return all(why in said for why in whys)
+
+    in_vain = ("SaslAuthenticationException", "mend kafka.security")
+    wait_until(lambda: told(*in_vain), 90, "status to say why jobs cannot go on", poll_s=1, seen=problems)
     _set_password(stack, "surecount", password(pipeline.kafka.security))
-    wait_until(lambda: "TransactionalIdAuthorizationException" in typed(folder, "status", expect=1), 90, "the other")
+    refused = ("TransactionalIdAuthorizationException", "surecount acls")
+    wait_until(lambda: told(*refused), 90, "status to say what is missing", poll_s=1, seen=problems)
+    assert "shop.ingest" in surecount("status", expect=1)
     surecount("acls", "shop.toml", "--grant")
     wait_until(lambda: _running(stack) == JOBS, 90, "both jobs, by themselves")
     assert "aggregate: books balance" in surecount("audit", "shop.toml")
