@@ -175,7 +175,13 @@ def _owner(found: Unpacked) -> Int64s:
 
 
 def _own(found: Unpacked, is_own: npt.NDArray[np.bool_]) -> pa.MapArray:
-    """Those of the headers where the mask is true."""
+    """Those of the headers where the mask is true, but for one that a later one of its name takes the place of, which
+    has no value: as Flink's tables have it, and so what relays copy."""
+    if found.headers.items.null_count:
+        owner, names = _owner(found).tolist(), to_list(found.headers.keys)
+        is_null = found.headers.items.is_null().to_numpy(zero_copy_only=False)
+        ends = {(owner[at], names[at]): at for at in np.flatnonzero(is_null).tolist()}
+        is_own = is_own & [at > ends.get(of, -1) for at, of in enumerate(zip(owner, names, strict=True))]
     chosen = pa.array(is_own)
     return pa.MapArray.from_arrays(
         pa.array(edges(np.bincount(_owner(found)[is_own], minlength=len(found.offset)))),

@@ -47,7 +47,7 @@ def content_of(single: Single, error: BaseException, origin: Origin) -> Content:
         origin,
         single.key,
         single.value,
-        [(name, value) for name, value in single.headers() if value is not None],
+        [(name, value) for name, value in dict(single.headers()).items() if value is not None],
         (single.start, int(single.entry["size"])),
     )
 
