@@ -200,7 +200,7 @@ def allow_everything(stack: Stack) -> Kafka:
     layout = Layout(stack.directory)
     spec = load_stack(layout.stack_file)
     assert spec is not None
-    kafka = Kafka.model_validate(tomllib.loads(secure.client_toml(layout, spec, secure.ADMIN))["kafka"])
+    kafka = secure.as_user(layout, spec, secure.ADMIN)
     assert kafka.security is not None
     admin = AdminClient(topics.client_config(kafka))
     credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
