@@ -20,7 +20,8 @@ from tests.lives import JOBS, life_of, read_up_to, send
 def make_anew(run: Running, topic: str) -> None:
     kafka = run.pipeline.kafka
     before = topics.ids_of(kafka, [topic])
-    for deleted in AdminClient(topics.client_config(kafka)).delete_topics([topic]).values():
+    admin = AdminClient(topics.client_config(kafka))
+    for deleted in admin.delete_topics([topic]).values():
         deleted.result(timeout=10)
 
     def is_another() -> bool:
