@@ -122,7 +122,12 @@ def up(
     except StackRunsError as running:
         out.print(running.message)
     if secure:
-        out.print(f"secured: {stack.client_file} is what pipeline files need; `surecount acls PIPELINE --grant`")
+        out.print(
+            f"secured: put {stack.client_file} into a pipeline file, and give its user rights with "
+            "`surecount acls PIPELINE --grant`",
+            highlight=False,
+            soft_wrap=True,
+        )
     where = f"Kafka {stack.bootstrap_servers}" + (f"   Flink {stack.flink_url}" if flink else "")
     out.print(where)
 
