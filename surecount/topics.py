@@ -468,6 +468,15 @@ def commit(kafka: Kafka, group: str, offsets: Mapping[tuple[str, int], int], met
         raise SurecountError(f"the offsets of group {group!r} can't be set: {refused.str()}")
 
 
+def reported(consumer: Consumer) -> KafkaError | None:
+    """What a consumer without an assignment has to report. That its group is hidden comes so, and not as the failure of
+    what was asked, which only times out."""
+    found = None
+    while (message := consumer.poll(0)) is not None and not lacks_right(found):
+        found = message.error()
+    return found
+
+
 def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The offsets that a group has committed, of those partitions of which it has.
 
@@ -481,9 +490,9 @@ def committed(kafka: Kafka, group: str, places: Iterable[tuple[str, int]]) -> di
 
     def ask() -> list[TopicPartition]:
         try:
-            return consumer.committed(wanted, timeout=TIMEOUT_S)
+            return consumer.committed(wanted, timeout=_FIRST_TIMEOUT_S)
         except KafkaException as error:
-            if lacks_right(error.args[0]):
+            if lacks_right(error.args[0]) or lacks_right(reported(consumer)):
                 right = Right("group", group, ("Describe",))
                 raise unauthorized(kafka, right, f"the offsets of group {group!r} can't be read") from error
             failure[:] = [reason(error)]

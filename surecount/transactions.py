@@ -80,7 +80,8 @@ def committed(kafka: Kafka, topic: str, group: str) -> Position | None:
             try:
                 return (_position(consumer, topic),)
             except KafkaException as error:
-                check_allowed(kafka, error.args[0], f"the position of {group!r} can't be read", _rights(topic, group))
+                for told in (error.args[0], topics.reported(consumer)):
+                    check_allowed(kafka, told, f"the position of {group!r} can't be read", _rights(topic, group))
                 failure[:] = [topics.reason(error)]
                 return None
 
@@ -263,7 +264,8 @@ class Transactions:
                     return _position(consumer, self._topic)
                 except KafkaException as failure:
                     what = f"the position of {self._name!r} can't be read"
-                    check_allowed(self._kafka, failure.args[0], what, _rights(self._topic, self._name))
+                    for told in (failure.args[0], topics.reported(consumer)):
+                        check_allowed(self._kafka, told, what, _rights(self._topic, self._name))
                     self._reason = topics.reason(failure)
                 self._check_patience()
 
