@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 
 from surecount import topics
 from surecount.audit import audit
 from surecount.audit.report import Report
+from surecount.waiting import wait_until
 from tests.conftest import Running
 from tests.unit.test_decode import BAD, FINE
 
@@ -39,6 +41,42 @@ out_of_orderness = "1 s"
 idle_after = "2 s"
 max_ahead = "1 d"
 """
+OWN = '''
+"""A user's function that does whatever it is told to."""
+
+import json
+
+
+class UntoldError(Exception):
+    def __str__(self):
+        raise self
+
+
+class Odd(dict):
+    def __contains__(self, name):
+        raise SystemExit(name)
+
+
+def decode(value):
+    document = json.loads(value)
+    match document.get("do"):
+        case "surrogate":
+            raise ValueError("\\ud800")
+        case "untold":
+            raise UntoldError
+        case "long":
+            raise ValueError("\\t\\n\\x00" + "x" * 3_000_000)
+        case "exit":
+            raise SystemExit(1)
+        case "deep":
+            return decode(value)
+        case "odd":
+            return Odd(document)
+        case "generator":
+            return (x for x in value)
+    return document
+'''
+DEEDS = ["surrogate", "untold", "long", "exit", "deep", "odd", "generator"]
 TEXTS = ["ada", "", "\x00", "a\tb\nc", 'q"\\u', "{}", "%s", "名前", "ا\u202eب", "😀", "\ud7ff", "x" * 200_000, "\u2028"]
 
 
@@ -110,6 +148,8 @@ class Adversary:
             ("<w>", float("nan")),
         ):
             yield json.dumps(self._document() | {name: value}).encode()
+        for deed in DEEDS:
+            yield json.dumps(self._document() | {"do": deed}).encode()
         for name in TEXTS:
             yield json.dumps(self._document() | {"名前": name}, ensure_ascii=chance.choice([True, False])).encode()
         for _ in range(300):
@@ -143,3 +183,28 @@ def test_json_is_judged_record_by_record(make: Callable[..., Running]) -> None:
     assert counted(report) == adversary.sent
     assert not report.notes
     assert report.books[0].results > 500
+
+
+def test_a_user_s_function_may_do_anything_while_records_are_ingested(
+    make: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(SOURCE + 'decode = "NAME_own:decode"\nevent_id = "id"\n' + AGGREGATES)
+    (run.file.parent / f"{run.pipeline.name}_own.py").write_text(OWN)
+    monkeypatch.syspath_prepend(run.file.parent)
+    jobs = run.submit_all()
+    adversary = Adversary(run)
+    for _ in range(3):
+        adversary.send(1)
+
+    def all_counted() -> Report | None:
+        report = audit(run.pipeline)
+        return report if counted(report) == adversary.sent else None
+
+    report = wait_until(all_counted, 90, "all records to be in the books", poll_s=1)
+    assert report.balanced, (report.summary(), report.differences)
+    assert report.rejected_by_reason["decode_failed"] > len(DEEDS)
+    assert "internal_error" not in report.rejected_by_reason
+    assert [run.flink.checkpoints(job)["counts"]["restored"] for job in jobs.values()] == [0, 0]
+    for message in run.read(run.pipeline.topics.rejects):
+        detail = dict(message.headers())["surecount.detail"].decode()
+        assert len(detail) <= 1000 and detail.isprintable()
