@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
-from surecount import config
+from surecount import config, topics
 from surecount.config import Pipeline
 from surecount.doctor import health
 from surecount.doctor.ask_rights import lacking, transactional_ids
@@ -215,6 +215,7 @@ def worker(stack: Stack, folder: Path) -> Pipeline:
     file = str(folder / "worker.password")
     security = pipeline.kafka.security.model_copy(update={"username": "worker", "password_file": file})
     kafka = pipeline.kafka.model_copy(update={"security": security})
+    topics.ensure_source(pipeline.model_copy(update={"kafka": stack.kafka_as_admin}), 1)
     grant(stack.kafka_as_admin, [one.right for one in needed(pipeline, ["jobs"])], "User:worker")
     return pipeline.model_copy(update={"kafka": kafka})
 
