@@ -37,12 +37,14 @@ from confluent_kafka.admin import (
 )
 
 from surecount import topics
-from surecount.config import Kafka
+from surecount.config import Kafka, Security
+from surecount.errors import SurecountError
 from surecount.local import secure
 from surecount.local.layout import Layout
 from surecount.local.spec import load_stack
 from surecount.local.stack import Stack
 from surecount.ops.flink import Flink
+from surecount.ops.transactions import ask
 from surecount.waiting import wait_until
 from tests.conftest import PIPELINE, started
 
@@ -260,3 +262,23 @@ def test_a_password_is_found_in_nothing_that_is_written_shown_or_told(
         assert any(re.search(where, name) and what in content for name, content in written.items()), where
     assert any("org.apache.flink.client" in arguments for arguments in processes.seen)
     assert b"security.password_file" in told[f"failed/jobs/{failed}/exceptions"]
+
+
+def test_client_certificates_let_both_clients_in(stack: Stack) -> None:
+    """At the listener where brokers meet: it asks for a certificate, and a broker may do anything."""
+    layout = Layout(stack.directory)
+    settings = (layout.broker(1) / "server.properties").read_text()
+    address = re.search(r"BROKERS://([\d.]+:\d+)", settings)
+    assert address is not None
+    files = {"ca_file": "ca.pem", "cert_file": "kafka-1.pem", "key_file": "kafka-1.key"}
+    paths = {name: str(layout.secure / file) for name, file in files.items()}
+    known, unknown = (
+        Kafka(bootstrap_servers=address[1], security=Security(protocol="SSL", **given))
+        for given in (paths, {"ca_file": paths["ca_file"]})
+    )
+    assert len(topics.Admin(known).metadata().brokers) == 1
+    assert ask(known, stack.flink_env()).features
+    with pytest.raises(SurecountError):
+        topics.Admin(unknown).metadata()
+    with pytest.raises(SurecountError):
+        ask(unknown, stack.flink_env())
