@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surecount.errors import SurecountError
@@ -46,6 +46,12 @@ def prepare(words: Sequence[str], environ: Mapping[str, str]) -> Command:
     """Make ready the role that ``words`` name with its arguments. Raises SurecountError."""
     if not words:
         raise SurecountError("no role is named", USAGE)
+    command = _prepare(words, environ)
+    # They are in config.yaml now. PyFlink and Flink's client log their environment, and passwords may be among them.
+    return replace(command, env={name: value for name, value in command.env.items() if name != "FLINK_PROPERTIES"})
+
+
+def _prepare(words: Sequence[str], environ: Mapping[str, str]) -> Command:
     role, *arguments = words
     layout = _layout(environ)
     if server := _SERVERS.get(role):

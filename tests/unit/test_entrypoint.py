@@ -94,6 +94,13 @@ def test_a_wrong_role_is_refused(words: list[str], tmp_path: Path) -> None:
         prepare(words, {"SURECOUNT_ROLE_DIR": str(tmp_path)})
 
 
+@pytest.mark.parametrize("words", [["jobmanager", "jm"], ["taskmanager", "tm"], ["surecount", "--help"], ["true"]])
+def test_settings_are_not_in_the_environment_which_flink_logs(words: list[str], tmp_path: Path) -> None:
+    environ = {"SURECOUNT_ROLE_DIR": str(tmp_path), "FLINK_PROPERTIES": "security.ssl.rest.key-password: marked"}
+    command = prepare(words, {**os.environ, **environ})
+    assert not [text for text in (*command.argv, *command.env.values()) if "marked" in text]
+
+
 def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
     environ = {**os.environ, "SURECOUNT_ROLE_DIR": str(tmp_path)}
     done = subprocess.run([ENTRYPOINT, "no-such-command"], env=environ, capture_output=True, text=True, check=False)
