@@ -99,6 +99,8 @@ def rescale(
     """Stop a pipeline's jobs with savepoints, and start them from there with another parallelism."""
     with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job)
+        # What would keep the jobs from starting again has to be known before they are stopped.
+        prepare(loaded, find_cluster(directory, flink), names, parallelism)
         ids = life.rescale(names, parallelism)
         if not as_json:
             _say(loaded, names, ids, f"has parallelism {parallelism} already")

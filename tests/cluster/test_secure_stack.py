@@ -216,7 +216,10 @@ def worker(stack: Stack, folder: Path) -> Pipeline:
     security = pipeline.kafka.security.model_copy(update={"username": "worker", "password_file": file})
     kafka = pipeline.kafka.model_copy(update={"security": security})
     topics.ensure_source(pipeline.model_copy(update={"kafka": stack.kafka_as_admin}), 1)
-    grant(stack.kafka_as_admin, [one.right for one in needed(pipeline, ["jobs"])], "User:worker")
+    rights = [one.right for one in needed(pipeline, ["jobs"])]
+    # A look waits for each group that is hidden.
+    rights += [one.right for one in needed(pipeline, ["operator"]) if one.right.kind == "group"]
+    grant(stack.kafka_as_admin, rights, "User:worker")
     return pipeline.model_copy(update={"kafka": kafka})
 
 
