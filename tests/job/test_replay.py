@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -229,7 +230,12 @@ def test_of_two_replays_at_once_one_goes_on_with_the_rest(make: Callable[..., Ru
     command = [*COMMAND, str(slowed(run))]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
         wait_until(lambda: written(run, raw) > 500, 60, "some to be replayed", poll_s=0.01)
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Else it may be through before the second one begins.
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = subprocess.run(command, capture_output=True, text=True, check=False)
+        finally:
+            first.send_signal(signal.SIGCONT)
         said = first.communicate(timeout=60)[1]
     assert second.returncode == 0, second.stderr
     assert first.returncode == 1
