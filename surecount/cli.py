@@ -145,9 +145,10 @@ def start(stack: Stack, **options: Any) -> None:
 def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
     """Health of every process and job; exit 1 when something is wrong.
 
-    With a job that is when it failed; when the last checkpoint failed, or none was completed for long; when a commit
-    failed since the last restart; when it restarted within 10 minutes, or has completed no checkpoint since; and when
-    a topic that it reads or writes was deleted and made anew.
+    A job is unhealthy when it failed, or runs twice; when its last checkpoint failed, or none was completed for long;
+    when a commit failed that nobody has accepted; when it restarted within 10 minutes, or has completed no checkpoint
+    since; when a topic was deleted and recreated under it; when its watermark is in the future or stands still; or when
+    the share of rejects, duplicates or late records jumped.
     """
     found = Stack(directory).status()
     jobs_found = health.of_jobs(Flink(found.flink_url)) if found.ok and found.flink_url else []
@@ -421,7 +422,7 @@ def demo(
     demonstration.run(seconds, keep=keep)
 
 
-for registered in app.registered_commands:
+for registered in (*app.registered_commands, *snapshots.app.registered_commands):
     registered.callback = with_rest_tls(registered.callback)
 
 

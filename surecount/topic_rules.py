@@ -152,8 +152,7 @@ def check_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) ->
     if faults := output_faults(pipeline, cluster, raw):
         raise SurecountError(
             "\n".join(fault.message for fault in faults),
-            "; ".join(dict.fromkeys(fault.alter for fault in faults))
-            + "; or delete the topic, and it is created as it should be",
+            "; ".join(dict.fromkeys(fault.alter for fault in faults)),
         )
 
 

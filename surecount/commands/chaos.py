@@ -16,7 +16,6 @@ from surecount.chaos.schedule import FAULTS, chosen
 from surecount.chaos.seen import Account, Happened
 from surecount.console import AsJson, PipelineFile, err, marked, out, print_json
 from surecount.errors import SurecountError
-from surecount.ops.code import check_decode
 
 
 def chaos(
@@ -46,7 +45,6 @@ def chaos(
     balance, the judge finds something, or the jobs do not recover.
     """
     loaded = config.load(pipeline)
-    check_decode(pipeline, loaded)
     if not math.isfinite(minutes):
         raise SurecountError(f"--minutes {minutes}: not a time", "write 10 for ten minutes")
     names = [name.strip() for name in faults.split(",")] if faults else _possible(loaded)

@@ -94,14 +94,15 @@ def rescale(
     directory: Directory = DEFAULT_DIRECTORY,
     flink: FlinkUrl = None,
     job: OnlyJob = None,
+    accept: Accept = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop a pipeline's jobs with savepoints, and start them from there with another parallelism."""
     with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job)
         # What would keep the jobs from starting again has to be known before they are stopped.
-        prepare(loaded, find_cluster(directory, flink), names, parallelism)
-        ids = life.rescale(names, parallelism)
+        prepare(loaded, find_cluster(directory, flink), names, parallelism, accept or ())
+        ids = life.rescale(names, parallelism, accept or ())
         if not as_json:
             _say(loaded, names, ids, f"has parallelism {parallelism} already")
         _print(loaded, ids, "job", "runs as", as_json=as_json)

@@ -108,8 +108,8 @@ def replay(
         typer.Option(
             "--reason",
             metavar="REASON",
-            help="Only this one; repeatable. Default: all but beyond_horizon, which may be copies of events that "
-            "count already, and tombstone, in which there is nothing to mend.",
+            help="Only this reason; repeatable. Default: all but beyond_horizon (may be copies of events that count "
+            "already), tombstone (nothing to mend) and kafka_timestamp (its event time would be that of the replay).",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,

@@ -90,9 +90,12 @@ def jobs(pipeline: Pipeline, flink: Flink) -> dict[str, JobFacts | None] | Unsee
     folders, stale = tried(lambda: Folders.of(flink)), tried(lambda: metrics.refresh(flink))
 
     def look(name: str) -> JobFacts | None:
-        if (job := flink.running(job_name(pipeline, name))) is None:
+        if not (found := flink.all_running(job_name(pipeline, name))):
             return None
-        facts = job_facts(flink, job, pipeline.reads(name)[1], stale)
+        job, *others = found
+        facts = replace(
+            job_facts(flink, job, pipeline.reads(name)[1], stale), beside=tuple(other.id for other in others)
+        )
         return facts if isinstance(folders, Unseen) else remembered(Ledger(folders.savepoints, pipeline, name), facts)
 
     return tried(lambda: {name: look(name) for name in pipeline.jobs})

@@ -113,7 +113,7 @@ class JobFacts:
     ``restarts`` and ``failed_commits`` (by sink) are those that Flink still counts; ``lost`` are all failed commits
     that the ledger remembers, where it could be asked. ``failed_lately`` are checkpoints of its history that failed,
     ``failed_in_a_row`` those of them after the last completed one. ``workers`` are the packages and versions that its
-    Python workers tell of.
+    Python workers tell of. ``beside`` are the ids of other running jobs of its name.
     """
 
     name: str
@@ -133,6 +133,7 @@ class JobFacts:
     workers: frozenset[tuple[str, str]] = frozenset()
     flow: Flow | Unseen = NOT_ASKED
     lost: tuple[Lost, ...] | Unseen = NOT_ASKED
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,15 @@ def running(facts: Facts) -> Iterator[Finding]:
     jobs, runs = seen(facts.jobs), seen(facts.runs)
     for name in facts.pipeline.jobs:
         job, last = jobs[name], _last(runs.get(name, ()))
-        if job is not None and job.state == "RUNNING":
+        if job is not None and job.beside:
+            ids = ", ".join((job.id, *job.beside))
+            yield Finding(
+                "fail",
+                f"{name} runs {1 + len(job.beside)} times, as jobs {ids}: each writes everything",
+                "cancel all but the newest run of `surecount snapshots PIPELINE` (Flink's UI, or `flink cancel ID`); "
+                "`surecount audit` names what is there twice",
+            )
+        elif job is not None and job.state == "RUNNING":
             yield Finding("ok", f"{name} runs as {job.id}")
         elif job is not None:
             yield Finding("warn", f"{name} is {job.state}{_because(job.cause)}")

@@ -192,7 +192,7 @@ def outputs(facts: Facts) -> Iterator[Finding]:
     known = Cluster(kafka.brokers, frozenset(kafka.topics), kafka.topics)
     faults = output_faults(facts.pipeline, known, raw)
     for fault in faults:
-        yield Finding("fail", fault.message, f"{fault.alter}; or delete the topic, and submit makes it as it should be")
+        yield Finding("fail", fault.message, fault.alter)
     if not faults:
         there = [name for name in output_names(facts.pipeline) if name in kafka.topics]
         missing = [name for name in output_names(facts.pipeline) if name not in kafka.topics]
@@ -231,7 +231,9 @@ def _raw(facts: Facts, topic: Topic) -> Iterator[Finding]:
             "warn" if accepted else "fail",
             f"{topic.name} has cleanup.policy={policy}: of records with one key, those before the last may vanish "
             f"before they are read or audited{', which was accepted' if accepted else ''}",
-            f"kafka-configs.sh sets cleanup.policy=delete; or --accept {COMPACTED}: {ACCEPTABLE[COMPACTED]}",
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {topic.name} --add-config "
+            f"cleanup.policy=delete; or accept it with --accept {COMPACTED} at the next start: "
+            f"{ACCEPTABLE[COMPACTED]}",
         )
     arrival = facts.pipeline.source.event_time == "kafka" and topic.timestamp_type == "LogAppendTime"
     if arrival:
@@ -260,7 +262,10 @@ def _limit(topic: Topic) -> Finding:
     limits = [int(topic.config[name]) for name in _LIMITS if name in topic.config]
     limit = min(limits, default=_NO_LIMIT)
     if limit > ANY_AHEAD_MS:
-        return Finding("fail", f"{topic.name} takes timestamps from any time in the future ({_LIMITS[0]}={limit})")
+        ahead = (
+            "from any time in the future" if limit == _NO_LIMIT else f"up to {about(limit)} ahead of the broker's clock"
+        )
+        return Finding("fail", f"{topic.name} takes timestamps {ahead} ({_LIMITS[0]}={limit})")
     told = f"{topic.name} takes timestamps that are up to {about(limit)} ahead of the broker's clock"
     return Finding("warn" if limit > AHEAD_MS else "ok", told)
 

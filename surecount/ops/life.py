@@ -112,7 +112,7 @@ class Life:
         troubles.check(ids)
         return ids
 
-    def rescale(self, jobs: Sequence[str], parallelism: int) -> dict[str, str]:
+    def rescale(self, jobs: Sequence[str], parallelism: int, accepted: Collection[str] = ()) -> dict[str, str]:
         """Stop each job that has another parallelism with a savepoint, and start it from there; ids by job."""
         running = self._all_running(jobs, f"`surecount start --parallelism {parallelism}` starts what is stopped")
         running = {job: found for job, found in running.items() if self._parallelism(job) != parallelism}
@@ -130,8 +130,8 @@ class Life:
             stopped = f"{job_name(self._pipeline, job)} is stopped, with savepoint {path}"
             with told(f"{stopped}; `surecount start --parallelism {parallelism}` starts it, where nothing else has"):
                 # Whether a pathway's topics still hold what is next is as well known as it was to the relay that ran.
-                accepted = ["unchecked"] if self._pipeline.pathway_of(job) else []
-                ids[job] = self._start(job, path, parallelism, accepted)
+                known = ["unchecked"] if self._pipeline.pathway_of(job) else []
+                ids[job] = self._start(job, path, parallelism, [*accepted, *known])
         return ids
 
     def snapshots(self, job: str) -> Listed:
