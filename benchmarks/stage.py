@@ -17,7 +17,7 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
-from surecount import cli, config, topics
+from surecount import config, live, topics
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
 from surecount.generate import generate
@@ -103,7 +103,7 @@ def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({}), **
     folder = Path(tempfile.mkdtemp(prefix="surecount-bench-"))
     stack = Stack(folder / "stack")
     try:
-        cli.start(stack, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings, **options)
+        live.start(stack, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings, **options)
         yield Stage(stack, folder)
     finally:
         stack.down(purge=True)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
 from rich.table import Table
 
-from surecount import __version__, config, templates, topics
+from surecount import __version__, config, live, templates, topics
+from surecount import demo as demonstration
 from surecount import plan as plans
-from surecount.audit import Report
-from surecount.audit import audit as run_audit
 from surecount.commands import backup, doctor, life, rejects, snapshots
 from surecount.commands.acls import acls
 from surecount.commands.chaos import chaos
@@ -107,7 +105,7 @@ def up(
     stack = Stack(directory)
     flink_settings = parse_settings(settings or [])
     try:
-        start(
+        live.start(
             stack,
             brokers=(3 if ha else 1) if brokers is None else brokers,
             taskmanagers=taskmanagers,
@@ -130,15 +128,6 @@ def up(
         )
     where = f"Kafka {stack.bootstrap_servers}" + (f"   Flink {stack.flink_url}" if flink else "")
     out.print(where)
-
-
-def start(stack: Stack, **options: Any) -> None:
-    """Bring a stack up, with a line for each process that is ready."""
-    with out.status("starting"):
-        stack.up(
-            **options,
-            on_ready=lambda name, s: out.print(marked("✓", "green", f"{name} ready after {s:.1f} s")),
-        )
 
 
 @app.command()
@@ -352,23 +341,7 @@ def watch(
     """A live view: windows closing, rates, checkpoints, restarts."""
     loaded = config.load(pipeline)
     with Watch(loaded, Flink(flink_url(directory, flink))) as view:
-        show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
-
-
-def show(view: Watch, go_on: Any) -> None:
-    """Show a watch until ``go_on(seconds)`` is false: live on a terminal, else once every 5 s."""
-    import time
-
-    began = time.monotonic()
-    if not out.is_terminal:
-        while go_on(time.monotonic() - began):
-            view.poll(5.0)
-            out.print(view.view())
-        return
-    with Live(view.view(), console=out, auto_refresh=False) as live:
-        while go_on(time.monotonic() - began):
-            view.poll(0.5)
-            live.update(view.view(), refresh=True)
+        live.show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
 
 
 @app.command()
@@ -384,7 +357,7 @@ def audit(
     loaded = config.load(pipeline)
     check_decode(pipeline, loaded)
     timeout_s = parse_duration(timeout) / 1000
-    report = audited(loaded, _history(loaded, directory, flink), bounded=bounded, timeout_s=timeout_s)
+    report = live.audited(loaded, _history(loaded, directory, flink), bounded=bounded, timeout_s=timeout_s)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -403,22 +376,12 @@ def _history(pipeline: Pipeline, directory: Path, flink: str | None) -> History 
         return None
 
 
-def audited(
-    pipeline: Pipeline, past: History | None = None, *, bounded: bool = False, timeout_s: float = 120.0
-) -> Report:
-    """Audit with a progress bar."""
-    with progress("records", None) as bar:
-        return run_audit(pipeline, history=past, bounded=bounded, timeout_s=timeout_s, on_progress=bar.both)
-
-
 @app.command()
 def demo(
     seconds: Annotated[int, typer.Option(min=20, help="How long to generate.")] = 40,
     keep: Annotated[bool, typer.Option(help="Keep the folder with logs and data.")] = False,
 ) -> None:
     """All at once: up, generate, submit, watch, kill -9 a TaskManager, audit, down."""
-    from surecount import demo as demonstration
-
     demonstration.run(seconds, keep=keep)
 
 

@@ -10,7 +10,7 @@ import threading
 import tomllib
 from pathlib import Path
 
-from surecount import cli, config, topics
+from surecount import config, live, topics
 from surecount.config import Pipeline
 from surecount.console import err, marked, out
 from surecount.errors import SurecountError
@@ -33,7 +33,7 @@ def run(seconds: int, *, keep: bool) -> None:
     stack = Stack(folder / "stack")
     kept = keep
     try:
-        cli.start(stack, brokers=1, taskmanagers=1, slots=2, kafka_port=0, flink_port=0)
+        live.start(stack, brokers=1, taskmanagers=1, slots=2, kafka_port=0, flink_port=0)
         file = _pipeline_file(folder, stack)
         _show(stack, config.load(file), file, seconds)
     except SurecountError:
@@ -86,10 +86,10 @@ def _show(stack: Stack, pipeline: Pipeline, file: Path, seconds: int) -> None:
 
     with Watch(pipeline, flink) as view:
         feeder.start()
-        cli.show(view, go_on)
+        live.show(view, go_on)
     if failures:
         raise failures[0]
-    report = cli.audited(pipeline)
+    report = live.audited(pipeline)
     report.print(out)
     if not report.balanced:
         raise SurecountError("the books do not balance", exit_code=1)

@@ -10,7 +10,9 @@ from surecount.doctor.facts import Flow, Split
 from surecount.ops.flink import Flink, Spread
 from udfs import flows
 
-_WATERMARK = "currentInputWatermark"
+# Of the operators that act on it. Flink drops a watermark that comes from an operator whose input is idle by then, so
+# sinks may never see one.
+_WATERMARK = re.compile(r"^(?:windows|deduplicate)\.currentInputWatermark$")
 _PENDING = ".pendingRecords"
 _READ_RATE = ".KafkaConsumer.records-consumed-rate"
 _SPLIT = re.compile(r"\.split\.(.+)\.watermark\.(currentWatermark|idleTimeMsPerSecond)$")
@@ -31,7 +33,7 @@ def flow(flink: Flink, job_id: str, topics: Collection[str], vertices: Mapping[s
 def flow_of(vertices: Sequence[Mapping[str, Spread]], topics: Collection[str]) -> Flow:
     """The same, of the values of each vertex's metrics."""
     found = {name: spread for of_vertex in vertices for name, spread in of_vertex.items()}
-    marks = [of_vertex[_WATERMARK].min for of_vertex in vertices if _WATERMARK in of_vertex]
+    marks = [spread.min for name, spread in found.items() if _WATERMARK.search(name)]
     # Of several subtasks what says least.
     waiting = {match[1]: _time(spread.max) for match, spread in _matches(_WAITING, found)}
     return Flow(
@@ -47,11 +49,7 @@ def flow_of(vertices: Sequence[Mapping[str, Spread]], topics: Collection[str]) -
 
 
 def _is_told(name: str) -> bool:
-    return (
-        name == _WATERMARK
-        or name.endswith((_PENDING, _READ_RATE))
-        or any(of.search(name) for of in (_SPLIT, _FLOW, _WAITING))
-    )
+    return name.endswith((_PENDING, _READ_RATE)) or any(of.search(name) for of in (_WATERMARK, _SPLIT, _FLOW, _WAITING))
 
 
 def _matches(pattern: re.Pattern[str], found: Mapping[str, Spread]) -> Iterator[tuple[re.Match[str], Spread]]:

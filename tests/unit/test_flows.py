@@ -195,11 +195,12 @@ def test_metrics_are_read_as_flink_names_them() -> None:
                 "PythonCalc[3].surecount_flows.long.rejected_not_json": one(3 / 21_600),
             },
             {
-                "currentInputWatermark": Spread(NOW - 9, NOW, 2 * NOW),
+                "windows.currentInputWatermark": Spread(NOW - 9, NOW, 2 * NOW),
                 f"{window}.newest": Spread(0, NOW - 5, 0),
                 f"{window}.since": one(0),
                 f"{window}.moved": one(NOW - 3),
             },
+            {"rejects__Writer.currentInputWatermark": one(-9.223372036854776e18)},
         ],
         ["other", "shop.in"],
     )
@@ -214,7 +215,7 @@ def test_metrics_are_read_as_flink_names_them() -> None:
         recent={"records": 100, "rejected_not_json": 3},
         before={"records": 5_000, "rejected_not_json": 0},
     )
-    assert flow_of([{"currentInputWatermark": one(9.223372036854776e18)}], []) == Flow()  # the end of the input
+    assert flow_of([{"windows.currentInputWatermark": one(9.223372036854776e18)}], []) == Flow()  # the end of the input
     assert flow_of([], []) == Flow()
 
 
