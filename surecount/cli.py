@@ -10,7 +10,7 @@ import dataclasses
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -32,7 +32,6 @@ from surecount.console import (
     err,
     find_cluster,
     flink_url,
-    marked,
     out,
     print_json,
     progress,
