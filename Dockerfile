@@ -1,5 +1,5 @@
 # One image for every role: broker, zookeeper, jobmanager, taskmanager, surecount. docs/deploy.md says how to use it.
-# What is inside has its versions in requirements.lock and jars/pom.xml; here are those of Python and Java only.
+# What is inside has its versions in requirements.lock and java/pom.xml; here are those of Python and Java only.
 # These tags move. `make images` writes what they are now, by digest, into deploy/images.env, for builds to use.
 ARG MAVEN_IMAGE=maven:3-eclipse-temurin-17
 ARG JAVA_IMAGE=eclipse-temurin:17-jre
@@ -11,7 +11,7 @@ FROM ${JAVA_IMAGE} AS java
 FROM ${MAVEN_IMAGE} AS jars
 WORKDIR /opt/surecount
 COPY jars jars
-RUN mvn --batch-mode --quiet --file jars/pom.xml package
+RUN mvn --batch-mode --quiet --file java/pom.xml package
 
 # The whole Python image, for its compiler: one of the locked packages comes as source.
 FROM ${PYTHON_BUILD_IMAGE} AS packages
@@ -30,7 +30,7 @@ RUN groupadd --gid 9999 surecount \
     && chown surecount:surecount /var/lib/surecount /state
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 WORKDIR /opt/surecount
-COPY --from=jars /opt/surecount/jars/target jars/target
+COPY --from=jars /opt/surecount/java/target java/target
 COPY --from=packages /opt/surecount/.venv .venv
 COPY flink-conf flink-conf
 COPY udfs udfs

@@ -9,7 +9,7 @@ ARGS ?=
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed jars/target/.fetched ## .venv with surecount in it, and the jars
+setup: $(VENV)/.installed java/target/.fetched ## .venv with surecount in it, and the jars
 
 demo: setup ## a real cluster, a kill in the middle, books that balance
 	@$(BIN)/surecount demo $(ARGS)
@@ -53,7 +53,7 @@ images: ## pin the Dockerfile's base images by digest, in deploy/images.env; ask
 	@mv deploy/images.env.new deploy/images.env
 
 clean: ## remove what set-up made
-	rm -rf $(VENV) jars/target
+	rm -rf $(VENV) java/target
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null || \
@@ -64,11 +64,11 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-jars/target/.fetched: jars/pom.xml $(wildcard jars/src/main/java/surecount/*.java) surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
+java/target/.fetched: java/pom.xml $(wildcard java/src/main/java/surecount/*.java) surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
 	@$(BIN)/python -c 'from surecount.local.prerequisites import check_prerequisites; check_prerequisites(fetching=True)'
 	@echo "fetching the jars, and building our own …"
-	@rm -rf jars/target
-	@mvn --batch-mode --quiet --file jars/pom.xml package
+	@rm -rf java/target
+	@mvn --batch-mode --quiet --file java/pom.xml package
 	@echo "planning a job, so that submissions need not load its classes anew …"
 	@$(BIN)/python -m surecount.local.archive
 	@touch $@

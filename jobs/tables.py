@@ -19,7 +19,7 @@ WATERMARK_HEADER = "surecount.watermark"
 """On clean records: the ingest job's watermark, in ms since 1970."""
 
 _PACKING, _ASIDE = "surecount.PackingInterceptor", "surecount.AsideInterceptor"
-"""From the jar that jars/pom.xml builds."""
+"""From the jar that java/pom.xml builds."""
 
 
 def quote(text: str) -> str:

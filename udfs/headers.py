@@ -1,6 +1,6 @@
 """Names of headers: ours begin with ``surecount.``, and a producer's that do are kept under other names.
 
-Where a job reads a topic that others write, ``jars/src/main/java/surecount/Aside.java`` gives those names:
+Where a job reads a topic that others write, ``java/src/main/java/surecount/Aside.java`` gives those names:
 ``surecount.x`` becomes ``producer.surecount.x``, and that ``producer.producer.surecount.x``. So what begins with
 ``surecount.`` behind it is ours.
 """

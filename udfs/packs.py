@@ -1,6 +1,6 @@
 """Packs: consecutive records of a Kafka partition, which cross to Python as one row.
 
-``jars/src/main/java/surecount/Pack.java`` makes them, and says how they are laid out. The columns of a batch of packs
+``java/src/main/java/surecount/Pack.java`` makes them, and says how they are laid out. The columns of a batch of packs
 hold the same for all records of all packs, one after the other, so numpy and Arrow take them as they stand.
 """
 

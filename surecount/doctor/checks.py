@@ -180,7 +180,7 @@ CHECKS: tuple[Check, ...] = (
         "jars",
         "the jars of the Kafka connector, of packs and of zstd at the JobManager and at each TaskManager",
         "a job that meets a class which is not there restarts for ever",
-        "put the jars of jars/target/flink into every lib folder, and restart Flink",
+        "put the jars of java/target/flink into every lib folder, and restart Flink",
         flink_rules.jars,
         before_start=True,
     ),
@@ -269,7 +269,7 @@ CHECKS: tuple[Check, ...] = (
         "connector_versions",
         "the jars of the Kafka connector, of packs and of zstd here, at the JobManager and at each TaskManager",
         "the sinks' state and transactions differ between versions, and so may the layout of packs",
-        "put the jars of jars/target/flink into every lib folder",
+        "put the jars of java/target/flink into every lib folder",
         flink_rules.connector_versions,
         before_start=True,
     ),
@@ -284,8 +284,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "logging_versions",
         "the jars of log4j here, at the JobManager and at each TaskManager",
-        "Flink's distribution brings an older one than jars/pom.xml, which is taken where a lib folder has both",
-        "put the log4j jars of jars/target/flink into every lib folder, in place of those that are there",
+        "Flink's distribution brings an older one than java/pom.xml, which is taken where a lib folder has both",
+        "put the log4j jars of java/target/flink into every lib folder, in place of those that are there",
         flink_rules.logging_versions,
     ),
     Check(

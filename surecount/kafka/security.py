@@ -1,7 +1,7 @@
 """What Kafka's two clients need to connect to a cluster, from one description: its address, properties and security.
 
 Secrets are read where a client runs. So the Java client's properties, which Flink keeps in job graphs and shows in
-logs, only say where they are; classes in the jar (``jars/src/main/java/surecount``) read them, by the rules that are
+logs, only say where they are; classes in the jar (``java/src/main/java/surecount``) read them, by the rules that are
 here in Python for librdkafka.
 """
 

@@ -10,11 +10,11 @@ from surecount.errors import SurecountError
 
 PROJECT = Path(__file__).resolve().parents[2]
 FLINK_CONF = PROJECT / "flink-conf"
-BROKER_JARS = PROJECT / "jars" / "target" / "broker"
-FLINK_JARS = PROJECT / "jars" / "target" / "flink"
+BROKER_JARS = PROJECT / "java" / "target" / "broker"
+FLINK_JARS = PROJECT / "java" / "target" / "flink"
 NEEDED_JARS = ("flink-sql-connector-kafka", "surecount-packs", "zstd-jni", "log4j-core")
 """What every Flink process must have on its class path beside Flink, named without versions."""
-CLIENT_LIB = PROJECT / "jars" / "target" / "client"
+CLIENT_LIB = PROJECT / "java" / "target" / "client"
 CLIENT_ARCHIVE = CLIENT_LIB / "classes.jsa"
 BROKER_LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 

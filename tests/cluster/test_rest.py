@@ -30,7 +30,7 @@ PASSWORD = "of-this-test-only"
 def test_a_web_page_can_upload_no_jar_and_read_no_answer(stack: Stack) -> None:
     page = {"Origin": "http://elsewhere.example"}
     jar = {"jarfile": ("a.jar", b"PK\5\6" + bytes(18), "application/x-java-archive")}
-    refused = requests.post(f"{stack.flink_url}/jars/upload", files=jar, headers=page, timeout=10)
+    refused = requests.post(f"{stack.flink_url}/java/upload", files=jar, headers=page, timeout=10)
     assert refused.status_code == 400
     assert "POST request not allowed" in refused.text
     for path in ("/config", "/jobs/overview", "/jobmanager/config", "/no-such-path"):

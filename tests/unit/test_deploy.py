@@ -90,9 +90,9 @@ def test_the_image_has_what_commands_read_from_the_project() -> None:
     """PROJECT / … in surecount/ and jobs/ are places in the image, too."""
     code = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "surecount").rglob("*.py"))
     places = set(re.findall(r'PROJECT / "([^"]+)"', code))
-    assert {"flink-conf", "jars"} <= places
-    assert places <= {*_copied(), "jars"}
-    assert "COPY --from=jars /opt/surecount/jars/target jars/target" in DOCKERFILE
+    assert {"flink-conf", "java"} <= places
+    assert places <= {*_copied(), "java"}
+    assert "COPY --from=jars /opt/surecount/java/target java/target" in DOCKERFILE
 
 
 def test_it_is_not_root_who_runs_in_it_and_its_entrypoint_can_be_run() -> None:
@@ -103,7 +103,7 @@ def test_it_is_not_root_who_runs_in_it_and_its_entrypoint_can_be_run() -> None:
 
 
 def test_versions_stand_in_one_place() -> None:
-    pom = ET.parse(PROJECT / "jars" / "pom.xml").getroot()
+    pom = ET.parse(PROJECT / "java" / "pom.xml").getroot()
     space = {"m": "http://maven.apache.org/POM/4.0.0"}
     named = {element.text or "" for element in pom.findall("m:properties/*", space) if element.tag.endswith("version")}
     named |= {_locked(package) for package in ("apache-flink", "apache-beam", "pyarrow", "confluent-kafka")}
