@@ -10,7 +10,7 @@ FROM ${JAVA_IMAGE} AS java
 
 FROM ${MAVEN_IMAGE} AS jars
 WORKDIR /opt/surecount
-COPY jars jars
+COPY java java
 RUN mvn --batch-mode --quiet --file java/pom.xml package
 
 # The whole Python image, for its compiler: one of the locked packages comes as source.
