@@ -31,8 +31,8 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-test-fast: $(VENV)/.installed ## what needs no cluster, under 1 minute
-	@$(BIN)/python -m pytest tests/unit -q -n auto $(ARGS)
+test-fast: $(VENV)/.installed ## what needs no cluster, with fewer examples of each property: under 1 minute
+	@SURECOUNT_FAST_TESTS=1 $(BIN)/python -m pytest tests/unit -q -n auto $(ARGS)
 
 lint: $(VENV)/.installed ## ruff and mypy
 	@$(BIN)/ruff format --check .
@@ -64,7 +64,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-java/target/.fetched: java/pom.xml $(wildcard java/src/main/java/surecount/*.java) surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
+java/target/.fetched: java/pom.xml $(wildcard java/src/*/java/surecount/*.java) surecount/local/archive.py surecount/local/client/flink $(VENV)/.installed
 	@$(BIN)/python -c 'from surecount.local.prerequisites import check_prerequisites; check_prerequisites(fetching=True)'
 	@echo "fetching the jars, and building our own …"
 	@rm -rf java/target

@@ -63,7 +63,7 @@ PLANTED = {
     "nothing": None,
     "at-least-once": Planted(
         "the sinks are at-least-once",
-        "jobs/tables.py", '"sink.delivery-guarantee": "exactly-once"', '"sink.delivery-guarantee": "at-least-once"',
+        "jobs/connectors.py", '_GUARANTEE = "EXACTLY_ONCE"', '_GUARANTEE = "AT_LEAST_ONCE"',
     ),
     "closed-through-off": Planted(
         "what a bucket has closed is forgotten; only the watermark tells",
@@ -81,11 +81,11 @@ PLANTED = {
     ),
     "prefix-reused": Planted(
         "all sinks of both jobs have one transactional prefix",
-        "jobs/tables.py", "pipeline.transactional_id_prefix(job, kind)", '"one-for-all"',
+        "jobs/connectors.py", "pipeline.transactional_id_prefix(job, kind)", '"one-for-all"',
     ),
     "commit-skipped": Planted(
         "what a recovery is to commit is aborted before: transactions live for 4 s",
-        "jobs/tables.py", "str(pipeline.sink.transaction_timeout)", '"4000"',
+        "jobs/connectors.py", "str(pipeline.sink.transaction_timeout)", '"4000"',
     ),
     "duplicates-pass": Planted(
         "duplicates pass",

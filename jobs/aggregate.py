@@ -8,74 +8,61 @@ Submitted by ``surecount submit``, or by hand:
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 
-from pyflink.datastream import DataStream
-from pyflink.table import StreamTableEnvironment
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 
-from jobs import tables
-from jobs.decoding import by_bucket, decode, rejects
-from jobs.operators import (
-    CORRECTION,
-    MERGED,
-    RESULT,
-    DecodeAndCombine,
-    Windows,
-)
-from jobs.running import reading, run
+from jobs.connectors import by_bucket, decoded, sink, source, unpacked, watermarks
+from jobs.operators import MERGED, DecodeAndCombine, Windows
+from jobs.submission import Bundle, run
 from surecount.config import Pipeline
+from udfs.event_times import EventTimes, OfRecords, of_ingest
 from udfs.spec import Inlet
 
 JOB = "aggregate"
-_UIDS = {"source": "1_kafka", "rejects": "10_sink", "results": "15_sink", "corrections": "19_sink"}
-_KEYED_SETTINGS = {"python.fn-execution.bundle.time": "100"}
-"""Decoding fills its batches within ``performance.batch_time``; what it answers has not to wait as long again.
-
-Flink looks at intervals of this time whether a bundle has lasted it, so one may last twice as long.
-"""
-_SAID = ("topic", "partition", "offset", "reason", "timestamp", "detail")
+_SOURCE = "1_kafka"
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _UIDS, keyed_settings=_KEYED_SETTINGS)
+    run(JOB, __doc__, build, bundles)
 
 
-def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
+def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
     """Source → decode and combine → rejects, and by bucket → windows → results and corrections."""
-    topics = pipeline.topics
-    t.execute_sql(tables.source(pipeline, JOB, pipeline.aggregated_topics, **reading(arguments)))
-    t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
-    t.execute_sql(tables.sink(pipeline, JOB, "results", topics.results, key_value_type="STRING"))
-    t.execute_sql(tables.sink(pipeline, JOB, "corrections", topics.corrections, key_value_type="STRING"))
+    topics, read = pipeline.topics, pipeline.aggregated_topics
+    event_times: EventTimes = of_ingest if pipeline.has_ingest else OfRecords()
+    behind = 0 if pipeline.has_ingest else pipeline.source.out_of_orderness
+    inlets = tuple(Inlet("", topic) for topic in read)
+    decode = DecodeAndCombine(f"{pipeline.name}.{JOB}", pipeline.aggregate_spec(), inlets, event_times)
 
-    inlets = tuple(Inlet("", topic) for topic in pipeline.aggregated_topics)
-    decoded = decode(t, DecodeAndCombine(pipeline.aggregate_spec(), inlets), pipeline.aggregated_topics)
-    merged = _windows(t, pipeline, decoded)
-    t.create_temporary_view("merged", t.from_data_stream(merged))
-
-    outputs = t.create_statement_set()
-    outputs.add_insert("rejects", t.sql_query(rejects(decoded, f"{pipeline.name}.{JOB}", _SAID)))
-    outputs.add_insert("results", t.sql_query(_UNPACK.format(kind=RESULT)))
-    outputs.add_insert("corrections", t.sql_query(_UNPACK.format(kind=CORRECTION)))
-    outputs.attach_as_datastream()
-
-
-def _windows(t: StreamTableEnvironment, pipeline: Pipeline, decoded: str) -> DataStream:
-    """Packs of results and corrections."""
-    return (
-        by_bucket(t, decoded)
+    batches = source(
+        environment, pipeline, JOB, read, arguments,
+        uid=_SOURCE, projected=pipeline.source.decode is None, batch_time_ms=pipeline.performance.batch_time,
+    )  # fmt: skip
+    marks = watermarks(pipeline, JOB, _SOURCE, behind, bounded=arguments.bounded, follows_clock=True)
+    found = decoded(batches, decode, read, "decode", marks)
+    merged = (
+        by_bucket(found.pieces)
         .process(Windows(pipeline.aggregate_spec(), pipeline.watermark_patience), MERGED)
         .name("windows")
         .uid("windows")
         .set_max_parallelism(pipeline.state.max_parallelism)
     )
+    java = get_gateway().jvm.surecount
+    results = unpacked(merged, java.Results(), "unpack")
+    corrections = results.getSideOutput(java.Outgoing.CORRECTIONS)
+
+    sink(found.rejects, pipeline, JOB, "rejects", topics.rejects, "10_sink", arguments)
+    sink(results, pipeline, JOB, "results", topics.results, "15_sink", arguments)
+    sink(corrections, pipeline, JOB, "corrections", topics.corrections, "19_sink", arguments)
 
 
-_UNPACK = """
-    SELECT head || SPLIT_INDEX(line, CHR(9), 0) || key_tail,
-           head || SPLIT_INDEX(line, CHR(9), 0) || middle || SPLIT_INDEX(line, CHR(9), 1) || tail
-    FROM merged CROSS JOIN UNNEST(SPLIT(`lines`, CHR(10))) AS packed (line)
-    WHERE kind = '{kind}'"""
+def bundles(pipeline: Pipeline) -> Mapping[str, Bundle]:
+    """Decoding answers batch by batch; what it answers for all buckets is merged at once."""
+    return {"decode": Bundle(1, pipeline.performance.batch_time), "windows": Bundle(8 * pipeline.state.buckets, 20)}
+
 
 if __name__ == "__main__":
     main()

@@ -8,130 +8,92 @@ Submitted by ``surecount submit``, or by hand:
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
-from pyflink.datastream import DataStream
-from pyflink.table import StreamTableEnvironment
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 
-from jobs import tables
-from jobs.decoding import by_bucket, decode, rejects
-from jobs.operators import (
-    ADMITTED,
-    CLEAN,
-    DUPLICATE,
-    TOO_OLD,
-    DecodeAndIdentify,
-    DecodeReplayed,
-    Deduplicate,
-)
-from jobs.running import reading, run
-from surecount import __version__
+from jobs.connectors import by_bucket, decoded, sink, source, unpacked, watermarks
+from jobs.operators import ADMITTED, DecodeAndIdentify, DecodeReplayed, Deduplicate
+from jobs.submission import Bundle, run
 from surecount.config import Pipeline
-from udfs import reasons
+from udfs.event_times import OfRecords
 from udfs.records import sources
-from udfs.spec import MAX_EVENT_TIME_MS, MIN_KAFKA_MS
 
 JOB = "ingest"
-_UIDS = {"source": "1_kafka", "replayed": "replayed", "rejects": "16_sink", CLEAN: "20_sink", DUPLICATE: "24_sink"}
-
-_SAID = ("pathway", "topic", "partition", "offset", "reason", "timestamp", "detail")
+_SOURCE, _REPLAYED = "1_kafka", "replayed"
 
 _BATCH_TIMES = 4
-"""What ingest writes can be read at a checkpoint, so short bundles gain nothing; and at the end of each, every
-bucket that had records writes its state."""
+"""What ingest writes can be read at a checkpoint, so it can wait for larger batches; and at the end of each bundle,
+every bucket that had records writes its state."""
 
-_BATCHES_IN_FLIGHT = 2
-"""Whole records travel on from decoding, through memory that they wait in twice, and Python is what they wait for."""
-
-# The id logs know what they need; PyFlink would else keep the last 1,000 segments of each bucket in Python as well.
-_SETTINGS = {"python.map-state.read-cache-size": "1"}
+_SETTINGS = {
+    # The id logs know what they need; PyFlink would else keep the last 1,000 segments of each bucket in Python as well.
+    "python.map-state.read-cache-size": "1",
+}
 
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _UIDS, _SETTINGS, batches_in_flight=_BATCHES_IN_FLIGHT, batch_times=_BATCH_TIMES)
+    run(JOB, __doc__, build, bundles, _SETTINGS)
 
 
-def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
+def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
     """Sources → decode and identify → rejects, and by bucket → deduplicate → clean and duplicates.
 
     The replay topic is a source of its own, for which no watermark waits.
     """
-    topics = pipeline.topics
-    t.execute_sql(tables.source(pipeline, JOB, pipeline.ingested_topics, **reading(arguments)))
-    t.execute_sql(tables.replayed(pipeline, JOB, **reading(arguments)))
-    t.execute_sql(tables.sink(pipeline, JOB, "rejects", topics.rejects, key_value_type="BYTES", metadata=["headers"]))
-    copies = {CLEAN: topics.clean} | ({DUPLICATE: topics.duplicates} if topics.duplicates else {})
-    for kind, topic in copies.items():
-        metadata = ["headers", "kafka_time"]
-        t.execute_sql(tables.sink(pipeline, JOB, kind, topic, key_value_type="BYTES", metadata=metadata))
+    job, topics, spec = f"{pipeline.name}.{JOB}", pipeline.topics, pipeline.spec()
+    read, replay = sources(pipeline.inlets), [topics.replay]
+    times = event_times(pipeline, bounded=arguments.bounded)
+    # By the clock, what producers send after a long silence would be beyond the horizon. No window waits for it here.
+    marks = watermarks(
+        pipeline, JOB, _SOURCE, pipeline.source.out_of_orderness, bounded=arguments.bounded, follows_clock=False
+    )
+    wait_ms = _BATCH_TIMES * pipeline.performance.batch_time
 
-    spec, replay = pipeline.spec(), topics.replay
-    decoded = [
-        decode(t, DecodeAndIdentify(spec, pipeline.inlets), sources(pipeline.inlets)),
-        decode(t, DecodeReplayed(spec, replay), [replay], "replayed"),
-    ]
-    t.create_temporary_view("admitted", t.from_data_stream(_deduplicate(t, pipeline, decoded)))
+    batches = source(environment, pipeline, JOB, read, arguments, uid=_SOURCE, batch_time_ms=wait_ms)
+    found = decoded(batches, DecodeAndIdentify(job, spec, pipeline.inlets, times), read, "decode", marks)
+    batches = source(environment, pipeline, JOB, replay, arguments, uid=_REPLAYED, batch_time_ms=wait_ms)
+    replayed = decoded(batches, DecodeReplayed(job, spec, topics.replay), replay, "decode_replayed")
 
-    outputs = t.create_statement_set()
-    outputs.add_insert("rejects", t.sql_query(_rejects(pipeline, decoded)))
-    for kind in copies:
-        outputs.add_insert(kind, t.sql_query(_unpack(kind, _COPY_HEADERS, _KAFKA_TIME)))
-    outputs.attach_as_datastream()
-
-
-def _deduplicate(t: StreamTableEnvironment, pipeline: Pipeline, decoded: Sequence[str]) -> DataStream:
-    """Packs of records, each with what is to be done with it."""
-    deduplicate = Deduplicate(pipeline.source.horizon, list_duplicates=pipeline.topics.duplicates is not None)
-    return (
-        by_bucket(t, *decoded)
+    deduplicate = Deduplicate(job, pipeline.source.horizon, list_duplicates=topics.duplicates is not None)
+    admitted = (
+        by_bucket(found.pieces, replayed.pieces)
         .process(deduplicate, ADMITTED)
         .name("deduplicate")
         .uid("deduplicate")
         .set_max_parallelism(pipeline.state.max_parallelism)
     )
+    java = get_gateway().jvm.surecount
+    clean = unpacked(admitted, java.Copies(), "copies")
+    too_old = clean.getSideOutput(java.Outgoing.REJECTS)
+    rejects = DataStream(found.rejects).union(DataStream(replayed.rejects), DataStream(too_old))._j_data_stream
+
+    sink(rejects, pipeline, JOB, "rejects", topics.rejects, "16_sink", arguments)
+    sink(clean, pipeline, JOB, "clean", topics.clean, "20_sink", arguments)
+    if topics.duplicates is not None:
+        duplicates = clean.getSideOutput(java.Outgoing.DUPLICATES)
+        sink(duplicates, pipeline, JOB, "duplicate", topics.duplicates, "24_sink", arguments)
 
 
-_ORIGIN = {
-    "pathway": "pathway",
-    "topic": "topic",
-    "partition": "CAST(partition_ AS STRING)",
-    "offset": "CAST(offset_ AS STRING)",
-}
+def event_times(pipeline: Pipeline, *, bounded: bool) -> OfRecords:
+    """What moves the watermark.
 
-_COPY_HEADERS = tables.header_map(
-    {
-        **_ORIGIN,
-        "version": tables.quote(__version__),
-        "watermark": "IF(watermark_ms < 0, CAST(NULL AS STRING), CAST(watermark_ms AS STRING))",
-    }
-)
+    A relay that catches up would hold it back until it has. So its copies count as younger than they are, but only
+    beside a pathway without relay, whose records tell how far time has come.
+    """
+    relayed = [pipeline.is_relayed(pathway) for pathway in pipeline.pathways]
+    if bounded or all(relayed) or not any(relayed):
+        return OfRecords()
+    return OfRecords(pipeline.source.idle_after // 2, pipeline.source.horizon // 2)
 
 
-# Kafka's producers send no negative timestamp, and SQL has none after the year 9999.
-_IS_TIME = f"kafka_ms BETWEEN {MIN_KAFKA_MS} AND {MAX_EVENT_TIME_MS}"
-_KAFKA_TIME = f"TO_TIMESTAMP_LTZ(CASE WHEN {_IS_TIME} THEN kafka_ms ELSE 0 END, 3)"
-
-
-def _unpack(kind: str, added: str, *further: str) -> str:
-    """The records of packs of a kind: key, value, headers with those ``added``, and what else is asked for."""
-    return f"""
-        SELECT {", ".join(["k", "v", tables.headers_and(added), *further])}
-        FROM admitted CROSS JOIN UNNEST(records) AS pack (k, v, headers, partition_, offset_, kafka_ms, event_ms)
-        WHERE kind = '{kind}'"""
-
-
-def _rejects(pipeline: Pipeline, decoded: Iterable[str]) -> str:
-    """What could not be decoded, and what is too old to be told from a copy of something older."""
-    job = f"{pipeline.name}.{JOB}"
-    too_old = tables.reject_headers(
-        job,
-        **_ORIGIN,
-        reason=tables.quote(reasons.BEYOND_HORIZON),
-        timestamp="CAST(kafka_ms AS STRING)",
-        detail="CONCAT('event time ', CAST(event_ms AS STRING), ', watermark ', CAST(watermark_ms AS STRING))",
-    )
-    return " UNION ALL ".join([*(rejects(view, job, _SAID) for view in decoded), _unpack(TOO_OLD, too_old)])
+def bundles(pipeline: Pipeline) -> Mapping[str, Bundle]:
+    """Decoding answers batch by batch; what it answers for all buckets is judged two batches at a time."""
+    time_ms = _BATCH_TIMES * pipeline.performance.batch_time
+    one = Bundle(1, time_ms)
+    return {"decode": one, "decode_replayed": one, "deduplicate": Bundle(2 * pipeline.state.buckets, time_ms)}
 
 
 if __name__ == "__main__":

@@ -1,118 +1,82 @@
-"""The Python operators of both jobs: thin shells that give :mod:`udfs` its batches and Flink's state."""
+"""The Python operators of the jobs: thin shells that give :mod:`udfs` its batches and Flink's state.
+
+Rows between Python and Java are bytes behind a number; ``java/src/main/java/surecount`` has the other half.
+"""
 
 from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
-from pyflink.table.udf import ScalarFunction
 
-from jobs.crossing import internal_rows, prepare_worker
-from jobs.telling import Flows, now_ms, of_function, tell_waiting
-from udfs import combine, flows, reasons, records, results
-from udfs.batches import Packs, Taker
+from jobs.crossing import prepare_worker
+from jobs.telling import Flows, now_ms, tell_waiting
+from udfs import combine, copies, event_times, flows, reasons, records, rejected, results
+from udfs.batches import Taker
 from udfs.decode import Columns
+from udfs.event_times import EventTimes
 from udfs.id_log import IdLog
-from udfs.packs import Unpacked
+from udfs.packs import Unpacked, read_batch
 from udfs.records import REPLAY, Arrived, Places, Records, arrive, arrive_again, places
 from udfs.spec import Inlet, Spec
 from udfs.window_log import Merged, WindowLog
 
-RESULT = "result"
-CORRECTION = "correction"
-CLEAN = "clean"
-DUPLICATE = "duplicate"
-TOO_OLD = "too old"
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+DECODED = Types.ROW([Types.INT(), BYTES])
+"""A bucket and its piece; or one of these numbers and what it stands for."""
+REJECTS, END = -1, -2
+"""A block of rejected records; the end of a batch, with its event times."""
 
-_BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+MERGED = Types.ROW([Types.INT(), *[BYTES] * 5])
+"""A block of results: kind, and the parts of :class:`udfs.results.Pack`."""
+RESULT, CORRECTION = 0, 1
 
-_DECODED = pa.struct(
-    [
-        ("pieces", pa.map_(pa.int32(), pa.binary())),
-        ("rejected", pa.map_(pa.int32(), pa.list_(pa.binary()))),
-    ]
-)
-DECODED = "ROW<pieces MAP<INT, BYTES>, rejected MAP<INT, ARRAY<BYTES>>>"
-"""Rejected records by their number in the batch; Flink cannot convert lists of lists."""
-MERGED = Types.ROW_NAMED(["kind", "head", "key_tail", "middle", "tail", "lines"], [Types.STRING() for _ in range(6)])
-_RECORD = Types.ROW_NAMED(
-    ["k", "v", "headers", "partition_", "offset_", "kafka_ms", "event_ms"],
-    [
-        _BYTES,
-        _BYTES,
-        Types.MAP(Types.STRING(), _BYTES),
-        Types.INT(),
-        Types.LONG(),
-        Types.LONG(),
-        Types.LONG(),
-    ],
-)
-ADMITTED = Types.ROW_NAMED(
-    ["kind", "watermark_ms", "pathway", "topic", "records"],
-    [Types.STRING(), Types.LONG(), Types.STRING(), Types.STRING(), Types.OBJECT_ARRAY(_RECORD)],
-)
+ADMITTED = Types.ROW([Types.INT(), BYTES])
+"""A block of records, and what becomes of them."""
+CLEAN, DUPLICATE, TOO_OLD = 0, 1, 2
 
 
-class _Decode(ScalarFunction):
-    """One Arrow batch of packs of records in, as many rows out.
-
-    The first row carries all that the batch sends on, each row the records of its pack that are rejected: why, where
-    they come from, and their original bytes. A row that has nothing to say is null.
-    """
+class _Decode(ProcessFunction):
+    """A batch of packs in; pieces by bucket out, then rejected records, then what the batch says of event time."""
 
     wakes = False
     """Whether every bucket gets an empty piece, before the first one of a start."""
+    said: tuple[str, ...] = ("topic", "partition", "offset", "reason", "timestamp", "detail")
+    """What headers say of a rejected record."""
 
-    def __init__(self, spec: Spec, inlets: tuple[Inlet, ...]) -> None:
+    def __init__(self, job: str, spec: Spec, inlets: tuple[Inlet, ...], times: EventTimes) -> None:
+        """``job`` is the job's name for rejects, ``inlets`` the topics that are read."""
+        self._job = job
         self._spec = spec
         self._inlets = inlets
+        self._times = times
 
-    def open(self, context: Any) -> None:
+    def open(self, context: RuntimeContext) -> None:
         prepare_worker()
-        self._flows = Flows(of_function(context))
-        self._taker = Taker(self._spec, self._arrive, self._pieces)
+        self._flows = Flows(context.get_metrics_group())
+        self._taker = Taker(self._spec, self._places(), self._arrive, self._pieces, self._times)
         self._sleeping = range(self._spec.buckets if self.wakes else 0)
         _spare_collector()
 
-    def eval(
-        self,
-        index: pa.Array,
-        values: pa.Array,
-        keys: pa.Array,
-        header_lengths: pa.Array,
-        header_bytes: pa.Array,
-        source: pa.Array | int,
-        partition: pa.Array,
-    ) -> pa.Array:
-        # PyFlink hands on a constant, which it is where there is one topic, as itself.
-        sources = np.full(len(index), source) if isinstance(source, int) else source.to_numpy().astype(np.int64)
-        columns = (index, values, keys, header_lengths, header_bytes)
-        taken = self._taker.take(Packs(columns, self._places(), sources, partition.to_numpy().astype(np.int64)))
+    def process_element(self, value: bytes, _context: Any) -> Iterator[Row]:
+        batch = read_batch(value)
+        taken = self._taker.take(batch)
         self._flows.count(flows.RECORDS, taken.records)
         for reason, number in taken.reasons.items():
             self._flows.count(flows.REJECTED + reason, number)
-        pieces = dict.fromkeys(self._sleeping, b"") | taken.pieces
+        for bucket, piece in (dict.fromkeys(self._sleeping, b"") | taken.pieces).items():
+            yield Row(bucket, piece)
         self._sleeping = range(0)
-        parts: dict[str, dict[int, list[Any]]] = {
-            "pieces": {0: [*pieces.items()]} if pieces else {},
-            "rejected": {pack: [*said] for pack, said in taken.rejected.items()},
-        }
-        says_nothing = np.ones(len(index), bool)
-        says_nothing[[row for part in parts.values() for row in part]] = False
-        return pa.StructArray.from_arrays(
-            [_sparse(len(index), parts[field.name], field.type) for field in _DECODED],
-            fields=list(_DECODED),
-            # Flink copies a row's every field wherever it looks into one; not where the row is null.
-            mask=pa.array(says_nothing),
-        )
+        if taken.rejected:
+            yield Row(REJECTS, rejected.block(taken.rejected, self._job, self.said))
+        yield Row(END, taken.times.encode(batch))
 
     def _places(self) -> Places:
         """The pathways and topics that are read."""
@@ -139,16 +103,18 @@ class DecodeAndCombine(_Decode):
 class DecodeAndIdentify(_Decode):
     """Sends on the accepted records of a batch, by bucket of their ids."""
 
+    said = ("pathway", *_Decode.said)
+
     def _pieces(self, columns: Columns, arrived: Arrived) -> Iterable[tuple[int, bytes]]:
         found = records.by_bucket(arrived, columns, self._spec.event_id, self._spec.buckets)
         return ((bucket, of_bucket.encode()) for bucket, of_bucket in found)
 
 
 class DecodeReplayed(DecodeAndIdentify):
-    """The same of the replay topic."""
+    """The same of the replay topic, whose records move no watermark."""
 
-    def __init__(self, spec: Spec, topic: str) -> None:
-        super().__init__(spec, ())
+    def __init__(self, job: str, spec: Spec, topic: str) -> None:
+        super().__init__(job, spec, (), event_times.no_times)
         self._topic = topic
 
     def _places(self) -> Places:
@@ -168,23 +134,14 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _sparse(rows: int, values: Mapping[int, Any], type_: pa.DataType) -> pa.Array:
-    """An array of so many rows, null but for these."""
-    if not values:
-        return pa.nulls(rows, type_)
-    at = np.full(rows, -1)
-    at[[*values]] = range(len(values))
-    return pa.array([*values.values()], type_).take(pa.array(at, mask=at < 0))
-
-
 class _BucketState(KeyedProcessFunction):
     """The store of a log (:mod:`udfs.store`) for the current key, a bucket."""
 
     def open(self, context: RuntimeContext) -> None:
         prepare_worker()
         _tell_versions(context.get_metrics_group())
-        self._ledger = context.get_state(ValueStateDescriptor("ledger", _BYTES))
-        self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), _BYTES))
+        self._ledger = context.get_state(ValueStateDescriptor("ledger", BYTES))
+        self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), BYTES))
         _spare_collector()
 
     def read_ledger(self) -> bytes | None:
@@ -262,15 +219,18 @@ class Windows(_BucketState):
             yield from _rows(RESULT, closed)
 
 
-def _rows(kind: str, merged: Merged) -> Iterator[Row]:
-    for pack_ in results.packs(merged):
-        yield Row(kind, pack_.head, pack_.key_tail, pack_.middle, pack_.tail, pack_.lines)
+def _rows(kind: int, merged: Merged) -> Iterator[Row]:
+    for pack in results.packs(merged):
+        parts = (pack.head, pack.key_tail, pack.middle, pack.tail, pack.lines)
+        yield Row(kind, *(part.encode() for part in parts))
 
 
 class Deduplicate(_BucketState):
     """The id logs of the buckets that fall to this subtask; each event leaves once."""
 
-    def __init__(self, horizon_ms: int, *, list_duplicates: bool) -> None:
+    def __init__(self, job: str, horizon_ms: int, *, list_duplicates: bool) -> None:
+        """``job`` is the job's name for rejects."""
+        self._job = job
         self._horizon_ms = horizon_ms
         self._list_duplicates = list_duplicates
 
@@ -291,18 +251,23 @@ class Deduplicate(_BucketState):
     def _admit(self, bucket: int, arrived: Records, watermark: int) -> Iterator[Row]:
         times, replayed = arrived.column("time"), arrived.column("replayed")
         admitted = self._logs[bucket].admit(arrived.ids(), times, watermark, replayed)
-        yield from _packs(CLEAN, arrived.filter(~(admitted.duplicate | admitted.too_old)), watermark)
+        clean = arrived.filter(~(admitted.duplicate | admitted.too_old))
+        yield from (Row(CLEAN, block) for block in copies.blocks(clean, watermark))
         if admitted.too_old.any():
             self._flows.count(flows.REJECTED + reasons.BEYOND_HORIZON, int(admitted.too_old.sum()))
-            yield from _packs(TOO_OLD, arrived.filter(admitted.too_old), watermark)
+            for part in arrived.filter(admitted.too_old).cut():
+                said = rejected.too_old(part, watermark)
+                yield Row(TOO_OLD, rejected.block([said], self._job, rejected.SAID))
         if admitted.duplicate.any():
             duplicates = arrived.filter(admitted.duplicate)
             self._flows.count(flows.DUPLICATES, duplicates.batch.num_rows)
             self._count(duplicates)
             if self._list_duplicates:
-                yield from _packs(DUPLICATE, duplicates, watermark)
+                yield from (Row(DUPLICATE, block) for block in copies.blocks(duplicates, watermark))
 
     def _count(self, duplicates: Records) -> None:
+        if self._metrics is None:
+            return  # python.metric.enabled is false
         places, counts = np.unique(duplicates.column("place"), return_counts=True)
         for place, number in zip(places.tolist(), counts.tolist(), strict=True):
             pathway = duplicates.places[place][0]
@@ -310,17 +275,3 @@ class Deduplicate(_BucketState):
                 group = self._metrics.add_group("pathway", pathway)
                 self._counters[pathway] = group.counter("duplicates")
             self._counters[pathway].inc(number)
-
-
-def _packs(kind: str, found: Records, watermark: int) -> Iterator[Row]:
-    """Records of one topic to a row, as an array of rows.
-
-    Not as several arrays: Flink copies an array whenever it takes an element, and a row of an array once.
-    """
-    for (pathway, topic), of_topic in found.by_place():
-        for at in range(0, of_topic.batch.num_rows, results.PACK_RECORDS):
-            part = of_topic.slice(at, results.PACK_RECORDS)
-            columns = (part.column(name).tolist() for name in ("key", "value"))
-            numbers = (part.column(name).tolist() for name in ("partition", "offset", "kafka_ms", "time"))
-            rows = internal_rows(zip(*columns, part.headers(), *numbers, strict=True))
-            yield Row(kind, watermark, pathway, topic, rows)

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from pyflink.table import StreamTableEnvironment
+from pyflink.datastream import StreamExecutionEnvironment
 
-from jobs import tables
-from jobs.running import reading, run
+from jobs.connectors import relayed, sink
+from jobs.submission import run
 from surecount.config import Pipeline
-from udfs.headers import RELAYED_HEADER
 
 JOB = "relay"
-_UIDS = {"source": "1_kafka", "copy": "3_sink"}
-
 
 _SETTINGS = {
     # What was copied is read at a checkpoint; there is no state to speak of, so they can be frequent.
@@ -31,24 +28,15 @@ _SETTINGS = {
 
 def main() -> None:
     """Build the job of a pipeline file and hand it to Flink."""
-    run(JOB, __doc__, build, _UIDS, _SETTINGS)
+    run(JOB, __doc__, build, settings=_SETTINGS)
 
 
-def build(t: StreamTableEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
-    """Source → sink, with the origin written down."""
+def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments: Namespace) -> None:
+    """Source → sink, with the origin written down in a header of each copy."""
     pathway = next(pathway for pathway in pipeline.pathways if pathway.name == arguments.pathway)
     job = pipeline.relay_job(pathway)
-    copy = pipeline.relay_topic(pathway)
-    t.execute_sql(tables.remote_source(pipeline, job, pathway, **reading(arguments)))
-    metadata = ["headers", "kafka_time"]
-    t.execute_sql(tables.sink(pipeline, job, "copy", copy, key_value_type="BYTES", metadata=metadata))
-    parts = ["CAST(`partition` AS STRING)", "CAST(`offset` AS STRING)", "CAST(UNIX_TIMESTAMP() AS STRING)", "topic"]
-    origin = f"MAP[{tables.quote(RELAYED_HEADER)}, ENCODE(CONCAT_WS(' ', {', '.join(parts)}), 'UTF-8')]"
-    outputs = t.create_statement_set()
-    # Kafka's producers send no negative timestamp.
-    kafka_time = f"CASE WHEN {tables.IS_TIME} THEN kafka_time ELSE {tables.as_time(0)} END"
-    outputs.add_insert("copy", t.sql_query(f"SELECT k, v, {tables.headers_and(origin)}, {kafka_time} FROM source"))
-    outputs.attach_as_datastream()
+    copies = relayed(environment, pipeline, job, pathway, arguments)
+    sink(copies, pipeline, job, "copy", pipeline.relay_topic(pathway), "3_sink", arguments)
 
 
 if __name__ == "__main__":

@@ -23,14 +23,6 @@ class Flows:
             meter.mark_event(number)
 
 
-def of_function(context: Any) -> Any:
-    """The metrics of a function of the Table API; None where there are none."""
-    try:
-        return context.get_metric_group()
-    except RuntimeError:  # python.metric.enabled is false
-        return None
-
-
 def tell_waiting(metrics: Any, waiting: Waiting) -> None:
     """Gauges of what windows wait for."""
     if metrics is not None:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from hypothesis import settings
 
 from surecount import config, topics
-from surecount.config import Pipeline
+from surecount.config import Kafka, Pipeline
 from surecount.generate import Options, Summary, generate
 from surecount.local.flink import quickly_compiled
 from surecount.local.stack import Stack
@@ -30,6 +30,7 @@ from surecount.ops.bounded import wait_for_end, wait_until_running
 from surecount.ops.flink import RUNNING_STATES, Flink
 from surecount.ops.submit import submit
 from surecount.waiting import WaitTimeoutError, wait_until
+from tests.examples import examples
 
 KEPT_LOGS = Path("test-logs")
 
@@ -54,7 +55,7 @@ interval = "1 s"
 _HOUR_S = 3_600
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("surecount", deadline=None)
+settings.register_profile("surecount", deadline=None, max_examples=examples(100))
 settings.load_profile("surecount")
 
 
@@ -172,16 +173,19 @@ def read_committed(pipeline: Pipeline, topic: str, decide_s: float = 5) -> list[
     return found
 
 
+def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
+    """Set a topic's configuration."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for altered in AdminClient(topics.client_config(kafka)).incremental_alter_configs([resource]).values():
+        altered.result(timeout=10)
+
+
 def _keep_forever(pipeline: Pipeline) -> None:
     """Tests write old timestamps, which retention would delete."""
-    entry = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
     for pathway in pipeline.pathways:
-        resources = [
-            ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry]) for name in pathway.topics
-        ]
-        admin = AdminClient(topics.client_config(pipeline.kafka_of(pathway)))
-        for done in admin.incremental_alter_configs(resources).values():
-            done.result(timeout=10)
+        for topic in pathway.topics:
+            alter(pipeline.kafka_of(pathway), topic, "retention.ms", "-1")
 
 
 class Load:

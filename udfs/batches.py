@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from udfs import failures, reasons, rejected
-from udfs.decode import Batch, Columns, Decoder, Rejected
-from udfs.packs import Int64s, Single, Unpacked, split, unpack
+from udfs.decode import Batch as Values
+from udfs.decode import Columns, Decoder, Rejected
+from udfs.event_times import EventTimes, PackTimes
+from udfs.packs import Batch, Int64s, Single, Unpacked, split, unpack
 from udfs.records import Arrived, Origin, Places
-from udfs.rejected import Content
+from udfs.rejected import Content, Whole
 from udfs.spec import Spec
 
 Arrive = Callable[[Unpacked, Int64s, Int64s], Arrived]
@@ -30,57 +32,50 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Taken:
-    """What a batch sends on by bucket, and by pack the numbers and contents of its rejected records; how many records
+    """What a batch sends on by bucket, its rejected records, and what each pack says of event time; how many records
     it had, and of those rejected how many by reason."""
 
-    pieces: dict[int, bytes] = field(default_factory=dict)
-    rejected: dict[int, list[tuple[int, Content]]] = field(default_factory=dict)
+    pieces: dict[int, bytes]
+    rejected: list[Content]
+    times: PackTimes
     records: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True)
-class Packs:
-    """Packs of records: the columns of :func:`udfs.packs.unpack`, and for each pack the number of its topic among
-    ``places``, which are pathways and topics, and its partition."""
-
-    columns: Sequence[pa.Array]
-    places: Places
-    source: Int64s
-    partition: Int64s
-
-
 class Taker:
-    """Takes batches of packs for a spec."""
+    """Takes batches of packs for a spec. ``places`` are the pathways and topics that packs number."""
 
-    def __init__(self, spec: Spec, arrive: Arrive, shape: Shape) -> None:
+    def __init__(self, spec: Spec, places: Places, arrive: Arrive, shape: Shape, event_times: EventTimes) -> None:
+        self._places = places
         self._arrive = arrive
         self._decode = Decoder(spec)
         self._shape = shape
+        self._event_times = event_times
 
-    def take(self, packs: Packs) -> Taken:
+    def take(self, packs: Batch) -> Taken:
         """Each record in a piece or rejected, whatever is in it."""
         try:
             return self._take(packs)
         except Exception:  # noqa: BLE001  # also a bug of ours: one record may not stop all others
             return self._take_apart(packs)
 
-    def _take(self, packs: Packs, starts: Int64s | None = None) -> Taken:
-        """``starts`` says where values, as they came, begin among those of packs, where these are not the packs."""
+    def _take(self, packs: Batch, whole: Whole | None = None) -> Taken:
+        """``whole`` says where values stand as they came, where these are not the packs that they came in."""
         found = unpack(*packs.columns)
         arrived = self._arrive(found, packs.source[found.pack], packs.partition[found.pack])
-        columns, refused = self._decode(Batch(arrived.values, arrived.kafka_ms, found.size))
-        taken = Taken(dict(self._shape(columns, arrived)), records=len(found.size))
+        columns, refused = self._decode(Values(arrived.values, arrived.kafka_ms, found.size))
+        times = self._event_times(found, arrived, columns, len(packs.source))
+        taken = Taken(dict(self._shape(columns, arrived)), [], times, len(found.size))
         taken.reasons.update(one.reason for one in refused)
         if refused:
-            made = rejected.contents(refused, arrived, found.starts() if starts is None else starts, found.size)
-            for one, content in zip(refused, made, strict=True):
-                taken.rejected.setdefault(int(found.pack[one.row]), []).append((one.row, content))
+            where = Whole(found.pack, found.starts()) if whole is None else whole
+            taken.rejected = rejected.contents(refused, arrived, where, found.size)
         return taken
 
-    def _take_apart(self, packs: Packs) -> Taken:
+    def _take_apart(self, packs: Batch) -> Taken:
         singles = split(packs.columns)
-        taken, pieces, failed, why = Taken(), dict[int, list[bytes]](), 0, ""
+        taken = Taken({}, [], PackTimes.none(len(packs.source)))
+        pieces, failed, why = dict[int, list[bytes]](), 0, ""
         # Each part is as many singles, the next one on top.
         parts = [(0, len(singles))]
         while parts:
@@ -93,16 +88,14 @@ class Taker:
                     parts += [(middle, last), (first, middle)]
                     continue
                 content = self._give_up(singles[first], packs, error)
-                part = Taken({}, {0: [(0, content)]}, 1, Counter([reasons.INTERNAL_ERROR]))
+                part = Taken({}, [content], PackTimes.none(1), 1, Counter([reasons.INTERNAL_ERROR]))
                 failed, why = failed + 1, why or _where(error)
             taken.records += part.records
             taken.reasons.update(part.reasons)
+            taken.rejected += part.rejected
+            taken.times.add(np.array([single.pack for single in singles[first:last]]), part.times)
             for bucket, piece in part.pieces.items():
                 pieces.setdefault(bucket, []).append(piece)
-            for of_single in part.rejected.values():
-                for number, content in of_single:
-                    at = first + number
-                    taken.rejected.setdefault(singles[at].pack, []).append((at, content))
         taken.pieces = {bucket: b"".join(of_bucket) for bucket, of_bucket in pieces.items()}
         if failed:
             _LOG.error(
@@ -110,25 +103,24 @@ class Taker:
             )
         return taken
 
-    def _take_singles(self, singles: Sequence[Single], packs: Packs) -> Taken:
+    def _take_singles(self, singles: Sequence[Single], packs: Batch) -> Taken:
         of_pack = [single.pack for single in singles]
         columns = [
             pa.array(column, pa.binary()) for column in zip(*(single.columns for single in singles), strict=True)
         ]
-        return self._take(
-            Packs(columns, packs.places, packs.source[of_pack], packs.partition[of_pack]),
-            starts=np.array([single.start for single in singles], np.int64),
-        )
+        whole = Whole(np.array(of_pack), np.array([single.start for single in singles], np.int64))
+        part = Batch(packs.number, packs.source[of_pack], packs.partition[of_pack], tuple(columns))
+        return self._take(part, whole)
 
-    def _give_up(self, single: Single, packs: Packs, error: Exception) -> Content:
-        of_pack = [single.pack]
+    def _give_up(self, single: Single, packs: Batch, error: Exception) -> Content:
+        of_pack, whole = [single.pack], Whole(np.array([single.pack]), np.array([single.start]))
         try:
             found = unpack(*(pa.array([column], pa.binary()) for column in single.columns))
             arrived = self._arrive(found, packs.source[of_pack], packs.partition[of_pack])
             one = Rejected(0, reasons.INTERNAL_ERROR, failures.printable(failures.text_of(error)))
-            return rejected.contents([one], arrived, np.array([single.start]), found.size)[0]
+            return rejected.contents([one], arrived, whole, found.size)[0]
         except Exception:  # noqa: BLE001  # here is where it raises, so it is of where it stands
-            pathway, topic = packs.places[int(packs.source[single.pack])]
+            pathway, topic = self._places[int(packs.source[single.pack])]
             partition, offset = int(packs.partition[single.pack]), int(single.entry["offset"])
             return rejected.content_of(single, error, Origin(pathway, topic, partition, offset))
 

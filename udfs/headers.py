@@ -19,6 +19,9 @@ RELAYED_HEADER = "surecount.relayed"
 """On a relay's copy: the record's partition and offset on its pathway's cluster, when the copy was made, in s since
 1970, or 0, and the record's topic, apart by spaces. One header, as Flink copies a map of headers entry by entry."""
 
+WATERMARK_HEADER = "surecount.watermark"
+"""On clean records: the ingest job's watermark, in ms since 1970."""
+
 _ASIDE = "producer."
 _PUT_ASIDE = re.compile(r"(?:producer\.)+surecount\.", re.DOTALL)
 

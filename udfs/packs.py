@@ -1,11 +1,13 @@
-"""Packs: consecutive records of a Kafka partition, which cross to Python as one row.
+"""Packs: consecutive records of a Kafka partition. Batches of them cross to Python as one array of bytes.
 
-``java/src/main/java/surecount/Pack.java`` makes them, and says how they are laid out. The columns of a batch of packs
-hold the same for all records of all packs, one after the other, so numpy and Arrow take them as they stand.
+``java/src/main/java/surecount/Pack.java`` makes packs, ``Batcher.java`` batches, and they say how they are laid out.
+The columns of a batch hold the same for all records of all packs, one after the other, so numpy and Arrow take them as
+they stand.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,23 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from udfs.binary import content
 from udfs.tables import offsets
 
-LAYOUT = "3"
-"""Of what is read here; the jar refuses to make others."""
+LAYOUT = 4
+"""Of packs, and of all other bytes that Java and Python exchange. Each side refuses another one."""
 
 RECORDS = 251
-"""How many records a pack holds at most.
+"""How many records a pack holds at most."""
 
-The event time of one of them moves the watermark, so that it lags by some records while a partition catches up, and is
-never wrong. Prime, so that events that come in turns of a fixed number cannot hide from it.
-"""
-
-SAMPLE_HEADER = "surecount.pack.sample"
-SKIMMED_HEADER = "surecount.pack.skimmed"
-KEYS_HEADER = "surecount.pack.keys"
-HEADER_LENGTHS_HEADER = "surecount.pack.header-lengths"
-HEADER_BYTES_HEADER = "surecount.pack.header-bytes"
+_BATCH = struct.Struct("<4siii")
+_BATCH_MAGIC = b"SCBA"
+_COLUMNS = 5
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -46,8 +43,8 @@ of the value as it came, ``value`` that of what is left of it."""
 class Unpacked:
     """The records of a batch of packs, one entry a record; ``pack`` is the row of the pack that it came in.
 
-    ``values`` may be skimmed: without members that no field of the pipeline is in. ``size`` is a value's length as it
-    came, -1 for null.
+    ``values`` may be projected: without members that no field of the pipeline is in, or without all where they are too
+    large. ``size`` is a value's length as it came, -1 for null.
     """
 
     pack: Int64s
@@ -66,17 +63,52 @@ class Unpacked:
         return found
 
 
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it crosses: for each pack the number of its topic and its partition, and the columns that
+    :func:`unpack` takes. ``number`` is what Java calls it."""
+
+    number: int
+    source: Int64s
+    partition: Int64s
+    columns: tuple[pa.Array, ...]
+
+
+def read_batch(data: bytes) -> Batch:
+    """The packs of a batch, as views of its bytes. ValueError where it is none, or of another layout."""
+    if len(data) < _BATCH.size:
+        raise ValueError(f"a batch of packs has {_BATCH.size} bytes or more, not {len(data)}")
+    magic, layout, packs, number = _BATCH.unpack_from(data)
+    if (magic, layout) != (_BATCH_MAGIC, LAYOUT):
+        raise ValueError(
+            f"a batch of packs begins with {_BATCH_MAGIC!r} and layout {LAYOUT}, not with {magic!r} and {layout}: "
+            "job and jar have to be of one version of surecount"
+        )
+    numbers = np.frombuffer(data, "<i4", 2 * packs + _COLUMNS * (packs + 1), _BATCH.size)
+    bounds = [numbers[first : first + packs + 1] for first in range(2 * packs, len(numbers), packs + 1)]
+    ends = np.cumsum([_BATCH.size + numbers.nbytes, *(of[-1] for of in bounds)])
+    if ends[-1] != len(data):
+        raise ValueError(f"a batch of {len(data)} bytes says that it has {ends[-1]}")
+    whole = pa.py_buffer(data)
+    columns = [
+        pa.Array.from_buffers(pa.binary(), packs, [None, pa.py_buffer(of), whole[first:last]])
+        for of, first, last in zip(bounds, ends, ends[1:], strict=False)
+    ]
+    source, partition = numbers[:packs].astype(np.int64), numbers[packs : 2 * packs].astype(np.int64)
+    return Batch(number, source, partition, tuple(columns))
+
+
 def unpack(
     index: pa.Array, values: pa.Array, keys: pa.Array, header_lengths: pa.Array, header_bytes: pa.Array
 ) -> Unpacked:
-    """The records of packs, of which these binary arrays have one entry each, null as good as empty.
+    """The records of packs, of which these binary arrays have one entry each.
 
     ValueError where they contradict one another.
     """
-    entries = np.frombuffer(_content(index), ENTRY)
-    lengths = np.frombuffer(_content(header_lengths), "<i4")
+    entries = np.frombuffer(content(index), ENTRY)
+    lengths = np.frombuffer(content(header_lengths), "<i4")
     # Names and values in turns.
-    texts = _split(lengths, _content(header_bytes))
+    texts = _split(lengths, content(header_bytes))
     names, contents = (texts.take(pa.array(np.arange(first, len(texts), 2))) for first in (0, 1))
     bounds = edges(entries["headers"])
     if bounds[-1] != len(names):
@@ -86,8 +118,8 @@ def unpack(
         entries["offset"].astype(np.int64),
         entries["kafka_ms"].astype(np.int64),
         entries["size"].astype(np.int64),
-        _split(entries["value"], _content(values)),
-        _split(entries["key"], _content(keys)),
+        _split(entries["value"], content(values)),
+        _split(entries["key"], content(keys)),
         pa.MapArray.from_arrays(pa.array(bounds), names.cast(pa.string()), contents),
     )
 
@@ -156,21 +188,14 @@ class _Cut:
         return self._data[at : self._at]
 
 
-def _content(column: pa.Array) -> pa.Buffer:
-    """All bytes of a binary array, as they stand behind one another."""
-    bounds = offsets(column)
-    data = column.buffers()[2]
-    return pa.py_buffer(b"") if data is None else data.slice(int(bounds[0]), int(bounds[-1] - bounds[0]))
-
-
-def _split(lengths: Int32s, content: pa.Buffer) -> pa.Array:
+def _split(lengths: Int32s, data: pa.Buffer) -> pa.Array:
     """Bytes of these lengths, one after the other; a length of -1 is null."""
     is_null = lengths < 0
     bounds = edges(np.where(is_null, 0, lengths))
-    if bounds[-1] != content.size:
-        raise ValueError(f"packs of {bounds[-1]} bytes hold {content.size}")
+    if bounds[-1] != data.size:
+        raise ValueError(f"packs of {bounds[-1]} bytes hold {data.size}")
     valid = pa.array(~is_null).buffers()[1] if is_null.any() else None
-    return pa.Array.from_buffers(pa.binary(), len(lengths), [valid, pa.py_buffer(bounds), content])
+    return pa.Array.from_buffers(pa.binary(), len(lengths), [valid, pa.py_buffer(bounds), data])
 
 
 def edges(lengths: npt.NDArray[Any]) -> Int32s:

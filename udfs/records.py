@@ -16,24 +16,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from udfs.decode import Columns
-from udfs.headers import ORIGIN_HEADERS, RELAYED_HEADER, TIMESTAMP_HEADER
+from udfs.headers import ORIGIN_HEADERS, PREFIX, RELAYED_HEADER, TIMESTAMP_HEADER, WATERMARK_HEADER
 from udfs.id_log import Ids
 from udfs.ids import buckets_of, of_fields, of_origins
 from udfs.packs import Unpacked, edges
-from udfs.spec import Field, Inlet
+from udfs.spec import MAX_EVENT_TIME_MS, Field, Inlet
 from udfs.tables import to_list
 
 REPLAY = "replay"
 """The pathway of what stands in the replay topic and is from nowhere else."""
 
 _RELAYED = "^[0-9]{1,9} [0-9]{1,18} [0-9]{1,18} [a-zA-Z0-9._-]+$"
+_OF_REPLAY = (*ORIGIN_HEADERS, TIMESTAMP_HEADER, f"{PREFIX}version", WATERMARK_HEADER)
+"""Headers of the replay topic that are none of the record's own: what they say, the clean record says itself."""
 _INT64 = 1 << 63
 _PARTITION, _OFFSET, _MS = (re.compile(pattern) for pattern in (rb"[0-9]{1,9}", rb"[0-9]{1,18}", rb"-?[0-9]{1,19}"))
 
 _FRAME = struct.Struct("<QQ")  # lengths of places and batch
 _ALIGNED = 64
 
-Headers = dict[str, bytes]
 Int64s = npt.NDArray[np.int64]
 
 _HEADERS = pa.map_(pa.string(), pa.binary())
@@ -72,8 +73,9 @@ class Arrived:
     """Records as they came, one entry each; arrays of Arrow where there can be nulls.
 
     Place, partition and offset are those on their pathway's cluster, and ``kafka_ms`` is the timestamp there.
-    ``headers`` are the records' own, without what a relay or a replay has added to say that, and without those of value
-    null: Flink's Kafka sink cannot write them. ``replayed`` says that they are of the replay topic.
+    ``headers`` are the records' own, as they came, without what a relay or a replay has added to say that.
+    ``relayed_ms`` is when a relay made a copy, in ms since 1970, and -1 where a record is none. ``replayed`` says that
+    they are of the replay topic.
     """
 
     values: pa.Array
@@ -83,6 +85,7 @@ class Arrived:
     partition: Int64s
     offset: Int64s
     kafka_ms: Int64s
+    relayed_ms: Int64s
     places: Places
     replayed: bool = False
 
@@ -90,15 +93,6 @@ class Arrived:
         """Where a record stands on its pathway's cluster."""
         pathway, topic = self.places[self.place[row]]
         return Origin(pathway, topic, int(self.partition[row]), int(self.offset[row]))
-
-    def own_headers(self, rows: Int64s) -> dict[int, list[tuple[str, bytes]]]:
-        """Of these rows, those that have headers."""
-        rows = rows[np.diff(self.headers.offsets.to_numpy())[rows] > 0]
-        chosen = self.headers.take(pa.array(rows))
-        # Not one by one: a value of Arrow's own for each record takes ten times as long.
-        given = [*zip(*(to_list(part) for part in (chosen.keys, chosen.items)), strict=True)]
-        bounds = pairwise(to_list(chosen.offsets))
-        return {row: given[first:last] for row, (first, last) in zip(rows.tolist(), bounds, strict=True)}
 
 
 def sources(inlets: Sequence[Inlet]) -> list[str]:
@@ -121,9 +115,10 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
     pathways = {inlet.relay or inlet.topic: inlet.pathway for inlet in inlets}
     found_places = [*places(inlets)]
     place, partition, offset = source.copy(), partition.copy(), found.offset.copy()
+    relayed_ms = np.full(len(offset), -1)
     names, contents = found.headers.keys, found.headers.items
     owner = _owner(found)
-    is_own = contents.is_valid().to_numpy(zero_copy_only=False)
+    is_own = np.ones(len(names), bool)
     for relay in dict.fromkeys(inlet.relay for inlet in inlets if inlet.relay is not None):
         is_origin = pc.equal(names, RELAYED_HEADER).to_numpy(zero_copy_only=False)
         is_origin &= source[owner] == sources(inlets).index(relay)
@@ -133,12 +128,13 @@ def arrive(found: Unpacked, source: Int64s, partition: Int64s, inlets: Sequence[
         rows = owner[is_origin]
         parts = pc.split_pattern(contents.filter(pa.array(is_origin)).cast(pa.string()), " ").flatten()
         stated = [parts.take(pa.array(np.arange(part, len(parts), 4))) for part in range(4)]
-        partition[rows], offset[rows] = (part.cast(pa.int64()).to_numpy() for part in stated[:2])
+        partition[rows], offset[rows], seconds = (part.cast(pa.int64()).to_numpy() for part in stated[:3])
+        relayed_ms[rows] = np.minimum(seconds, MAX_EVENT_TIME_MS // 1000) * 1000
         topics = stated[3].dictionary_encode()
         place[rows] = topics.indices.to_numpy() + len(found_places)
         found_places += [(pathways[relay], topic) for topic in to_list(topics.dictionary)]
-    headers = _own(found, is_own)
-    return Arrived(found.values, found.keys, headers, place, partition, offset, found.kafka_ms, tuple(found_places))
+    arrived = (found.values, found.keys, _own(found, is_own), place, partition, offset, found.kafka_ms, relayed_ms)
+    return Arrived(*arrived, tuple(found_places))
 
 
 def arrive_again(found: Unpacked, partition: Int64s, topic: str) -> Arrived:
@@ -148,8 +144,8 @@ def arrive_again(found: Unpacked, partition: Int64s, topic: str) -> Arrived:
     a record of that topic, of the pathway :data:`REPLAY`.
     """
     names, contents = found.headers.keys, found.headers.items
-    is_ours = pc.is_in(names, pa.array([*ORIGIN_HEADERS, TIMESTAMP_HEADER])).to_numpy(zero_copy_only=False)
-    said: list[Headers] = [{} for _ in range(len(partition))]
+    is_ours = pc.is_in(names, pa.array(_OF_REPLAY)).to_numpy(zero_copy_only=False)
+    said: list[dict[str, bytes]] = [{} for _ in range(len(partition))]
     ours = pa.array(is_ours)
     columns = (_owner(found)[is_ours].tolist(), to_list(names.filter(ours)), to_list(contents.filter(ours)))
     for row, name, content in zip(*columns, strict=True):
@@ -165,8 +161,9 @@ def arrive_again(found: Unpacked, partition: Int64s, topic: str) -> Arrived:
         if _MS.fullmatch(ms) and -_INT64 <= int(ms) < _INT64:
             kafka_ms[row] = int(ms)
     place, on, at = np.array(places, np.int64).reshape(-1, 3).T
-    headers = _own(found, contents.is_valid().to_numpy(zero_copy_only=False) & ~is_ours)
-    return Arrived(found.values, found.keys, headers, place, on, at, kafka_ms, tuple(numbers), replayed=True)
+    headers, relayed_ms = _own(found, ~is_ours), np.full(len(kafka_ms), -1)
+    arrived = (found.values, found.keys, headers, place, on, at, kafka_ms, relayed_ms)
+    return Arrived(*arrived, tuple(numbers), replayed=True)
 
 
 def _owner(found: Unpacked) -> Int64s:
@@ -174,14 +171,17 @@ def _owner(found: Unpacked) -> Int64s:
     return np.repeat(np.arange(len(found.offset)), np.diff(found.headers.offsets.to_numpy()))
 
 
+def parts_of(headers: pa.MapArray) -> tuple[Int64s, pa.Array, pa.Array]:
+    """Of headers of records: how many each record has, and the names, as bytes, and values of all."""
+    bounds = headers.offsets.to_numpy().astype(np.int64)
+    first, number = int(bounds[0]), int(bounds[-1] - bounds[0])
+    return np.diff(bounds), headers.keys.slice(first, number).cast(pa.binary()), headers.items.slice(first, number)
+
+
 def _own(found: Unpacked, is_own: npt.NDArray[np.bool_]) -> pa.MapArray:
-    """Those of the headers where the mask is true, but for one that a later one of its name takes the place of, which
-    has no value: as Flink's tables have it, and so what relays copy."""
-    if found.headers.items.null_count:
-        owner, names = _owner(found).tolist(), to_list(found.headers.keys)
-        is_null = found.headers.items.is_null().to_numpy(zero_copy_only=False)
-        ends = {(owner[at], names[at]): at for at in np.flatnonzero(is_null).tolist()}
-        is_own = is_own & [at > ends.get(of, -1) for at, of in enumerate(zip(owner, names, strict=True))]
+    """Those of the headers where the mask is true."""
+    if is_own.all():
+        return found.headers
     chosen = pa.array(is_own)
     return pa.MapArray.from_arrays(
         pa.array(edges(np.bincount(_owner(found)[is_own], minlength=len(found.offset)))),
@@ -190,7 +190,7 @@ def _own(found: Unpacked, is_own: npt.NDArray[np.bool_]) -> pa.MapArray:
     )
 
 
-def _stated(headers: Headers) -> Origin | None:
+def _stated(headers: dict[str, bytes]) -> Origin | None:
     """The origin that headers state; None where they do not."""
     pathway, topic, partition, offset = (headers.get(name, b"") for name in ORIGIN_HEADERS)
     if not (pathway and topic and _PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset)):
@@ -231,21 +231,28 @@ class Records:
         words = np.frombuffer(column.buffers()[1], "<u8")
         return words.reshape(-1, 2)[column.offset : column.offset + len(column)]
 
-    def slice(self, start: int, length: int) -> Records:
-        """So many from there on, or fewer at the end."""
-        return Records(self.batch.slice(start, length), self.places)
+    def cut(self, records: int = 2_000, size: int = 4 << 20) -> Iterator[Records]:
+        """These in parts, each of so many records and bytes at most; a record that is larger is a part of its own."""
+        ends = np.cumsum(self._sizes())
+        start, number = 0, len(ends)
+        while start < number:
+            before = int(ends[start - 1]) if start else 0
+            fitting = int(np.searchsorted(ends, before + size, "right"))
+            stop = min(max(fitting, start + 1), start + records)
+            yield Records(self.batch.slice(start, stop - start), self.places)
+            start = stop
+
+    def _sizes(self) -> Int64s:
+        """The bytes of each: key, value and headers."""
+        counts, names, contents = parts_of(self.batch.column("headers"))
+        of_headers = np.concatenate([[0], np.cumsum(_lengths(names) + _lengths(contents))])
+        sizes: Int64s = np.diff(of_headers[edges(counts)])
+        return sizes + _lengths(self.batch.column("key")) + _lengths(self.batch.column("value"))
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A column; of objects, which may be None, where it is of bytes."""
         values: npt.NDArray[Any] = self.batch.column(name).to_numpy(zero_copy_only=False)
         return values
-
-    def headers(self) -> list[Headers | None]:
-        """The own headers of each, None where there are none."""
-        column = self.batch.column("headers")
-        if column.null_count == len(column):
-            return [None] * len(column)
-        return [given and dict(given) for given in column.to_pylist()]
 
     def by_place(self) -> Iterator[tuple[tuple[str, str], Records]]:
         """Those of each pathway and topic, in order."""
@@ -267,8 +274,6 @@ def by_bucket(
     in_order = np.argsort(columns.rows, kind="stable")
     rows = columns.rows[in_order]
     place, partition, offset = arrived.place[rows], arrived.partition[rows], arrived.offset[rows]
-    own = arrived.own_headers(rows)
-    headers = [own.get(row) for row in rows.tolist()]
     if event_id:
         fields = [columns.fields[field.path].take(pa.array(in_order)) for field in event_id]
         identities = of_fields(fields)
@@ -277,26 +282,29 @@ def by_bucket(
         identities = of_origins((*arrived.places[at], *behind) for at, *behind in origins)
     bucket = buckets_of(identities, buckets)
     order = np.argsort(bucket, kind="stable")
+    chosen = pa.array(rows[order])
+    ids = pa.py_buffer(identities[order].tobytes())
     whole = pa.RecordBatch.from_arrays(
         [
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(identities.tobytes())]),
-            pa.array(columns.time_ms[in_order]),
-            _of(arrived.keys, rows),
-            _of(arrived.values, rows),
-            pa.array(headers, _HEADERS) if any(headers) else pa.nulls(len(rows), _HEADERS),
-            pa.array(place, pa.int32()),
-            pa.array(partition, pa.int32()),
-            pa.array(offset, pa.int64()),
-            pa.array(arrived.kafka_ms[rows]),
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, ids]),
+            pa.array(columns.time_ms[in_order][order]),
+            arrived.keys.take(chosen),
+            arrived.values.take(chosen),
+            arrived.headers.take(chosen),
+            pa.array(place[order], pa.int32()),
+            pa.array(partition[order], pa.int32()),
+            pa.array(offset[order]),
+            pa.array(arrived.kafka_ms[rows][order]),
             pa.array(np.full(len(rows), arrived.replayed)),
         ],
         schema=_SCHEMA,
-    ).take(pa.array(order))
+    )
     bounds = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
     for first, last in pairwise(bounds):
         yield int(bucket[order[first]]), Records(whole.slice(first, last - first), arrived.places)
 
 
-def _of(values: pa.Array, rows: Int64s) -> pa.Array:
-    """Those of some rows, in order; most often of all."""
-    return values if len(rows) == len(values) else values.take(pa.array(rows))
+def _lengths(column: pa.Array) -> Int64s:
+    """The length of each of binary values; null has none."""
+    lengths: Int64s = pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths

@@ -15,7 +15,8 @@ from udfs import flows
 _WATERMARK = re.compile(r"^(?:windows|deduplicate)\.currentInputWatermark$")
 _PENDING = ".pendingRecords"
 _READ_RATE = ".KafkaConsumer.records-consumed-rate"
-_SPLIT = re.compile(r"\.split\.(.+)\.watermark\.(currentWatermark|idleTimeMsPerSecond)$")
+# Flink's own source has such metrics, too, of watermarks that it does not make.
+_SPLIT = re.compile(r"\bwatermarks\.split\.(.+)\.watermark\.(currentWatermark|idleTimeMsPerSecond)$")
 _FLOW = re.compile(rf"\.{flows.FLOWS}\.({'|'.join(flows.SPANS_S)})\.(\w+)$")
 _WAITING = re.compile(rf"\.{flows.WINDOWS}\.(newest|since|moved)$")
 # Flink has the least and the greatest long for a watermark that is not there yet, and for that of the end.

@@ -1,9 +1,7 @@
 """What makes a submission quicker: classes that Flink's client need not read, check and lay out again each time.
 
-A submission is a JVM that lives for some ten seconds and loads 20,000 classes to plan one job. ``make setup`` has it
-plan one and keep them (the JVM's class data sharing). That takes the planner itself on the class path, where Flink's
-wheel has it inside of a loader of its own, as Flink's documentation allows:
-https://nightlies.apache.org/flink/flink-docs-release-2.3/docs/dev/configuration/advanced/
+A submission is a JVM that lives for some seconds and loads thousands of classes to plan one job. ``make setup`` has it
+plan one and keep them (the JVM's class data sharing), for one class path: so its jars are in a folder that stays.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import zipfile
 from pathlib import Path
 
 from surecount.errors import SurecountError
@@ -20,19 +17,13 @@ from surecount.local.layout import CLIENT_ARCHIVE, CLIENT_LIB, PROJECT, Layout
 from surecount.local.ports import HOST, pick
 from surecount.local.prerequisites import find_java
 
-_LOADER = "flink-table-planner-loader-"
-_PLANNER = "flink-table-planner.jar"
-
 
 def make() -> None:
     """Make the client's folder of jars and the archive of classes. Raises SurecountError with Flink's last words."""
     shutil.rmtree(CLIENT_LIB, ignore_errors=True)
     CLIENT_LIB.mkdir(parents=True)
     for jar in flink.jars():
-        if jar.name.startswith(_LOADER):
-            _unpack_planner(jar)
-        else:
-            (CLIENT_LIB / jar.name).symlink_to(jar)
+        (CLIENT_LIB / jar.name).symlink_to(jar)
     with tempfile.TemporaryDirectory(prefix="surecount-archive-") as folder:
         layout = Layout(Path(folder))
         layout.logs.mkdir()
@@ -51,12 +42,6 @@ def make() -> None:
     if "Failed to submit ExecutionPlan" not in said or not CLIENT_ARCHIVE.exists():
         shutil.rmtree(CLIENT_LIB)
         raise SurecountError(f"Flink's client could not plan a job:\n{said[-2000:]}")
-
-
-def _unpack_planner(loader: Path) -> None:
-    version = loader.name.removeprefix(_LOADER)
-    with zipfile.ZipFile(loader) as inside:
-        (CLIENT_LIB / f"flink-table-planner-{version}").write_bytes(inside.read(_PLANNER))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,14 +42,16 @@ def launch(
     folder: Path,
     *,
     moved: bool,
+    gone: Collection[str] = (),
 ) -> None:
-    """Submit a run with the code in ``folder``/code. Flink takes a job id once, whoever submits it.
+    """Submit a run with the code in ``folder``/code. Flink takes a job id once, whoever submits it. ``gone`` has the
+    offsets of its snapshot that are not there any more, each with the one to begin at.
 
     Raises TakenError where another command has submitted it, RefusedError with Flink's cause, or UnsettledError.
     """
     name = f"{pipeline.name}.{job}"
     done = subprocess.run(
-        _command(pipeline, flink, environment, job, run, folder, moved=moved),
+        _command(pipeline, flink, environment, job, run, folder, gone, moved=moved),
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     output = done.stdout + done.stderr
@@ -105,6 +108,7 @@ def _command(
     job: str,
     run: Run,
     folder: Path,
+    gone: Collection[str],
     *,
     moved: bool,
 ) -> list[str]:
@@ -126,6 +130,7 @@ def _command(
         *(["--pathway", pathway.name] if pathway else []),
         *(["--bounded"] if run.bounded else []),
         *(["--generation", str(run.generation)] if run.generation else []),
+        *(part for place in gone for part in ("--moved", place)),
     ]  # fmt: skip
 
 

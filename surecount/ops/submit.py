@@ -144,11 +144,34 @@ def submit(
             topics.commit(pipeline.reads(job)[0], pipeline.group_id(job), standing)
         on_step(Step.SUBMITTING.of(name))
         try:
-            launch(pipeline, flink, environment, job, run, Path(folder), moved=origin is not None and origin.moved)
+            launch(
+                pipeline, flink, environment, job, run, Path(folder),
+                moved=origin is not None and origin.moved, gone=gone_offsets(pipeline, job, run),
+            )  # fmt: skip
         except RefusedError as refused:
             ledger.refused(run, refused.message)
             raise
     return run.job_id
+
+
+def gone_offsets(pipeline: Pipeline, job: str, run: Run) -> list[str]:
+    """The offsets to read on at that are not there any more, as TOPIC:PARTITION:OFFSET:TO, with the earliest one that
+    is: a source would fail. It was accepted that records are missing, or they were markers of transactions only.
+    """
+    if not run.offsets or run.generation:
+        return []
+    try:
+        held = topics.offsets(*pipeline.reads(job))
+    except SurecountError:
+        if "unchecked" in run.accepted:
+            return []
+        raise
+    gone = []
+    for topic, partition, offset in run.offsets:
+        low, high = held.get((topic, partition), (0, offset))
+        if 0 <= offset < low or offset > high:
+            gone.append(f"{topic}:{partition}:{offset}:{low}")
+    return gone
 
 
 def confirm(pipeline: Pipeline, job: str, flink: Flink, job_id: str, on_step: OnStep = unheard) -> None:

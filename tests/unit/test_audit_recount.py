@@ -25,6 +25,7 @@ from surecount.audit.reader import Ranges
 from surecount.audit.recount import Recount
 from surecount.audit.report import Report
 from surecount.config import Pipeline, parse
+from tests.examples import examples
 
 T0 = 1_790_000_040_000  # starts a minute
 MINUTE = 60_000
@@ -225,7 +226,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(EVENTS, st.sampled_from([2, 4, 6]), st.integers(0, 99))
 def test_right_outputs_balance(events: list[Event], through: int, seed: int) -> None:
     report = outputs_of(events, through=through).audit(seed=seed)
@@ -241,7 +242,7 @@ def test_right_outputs_balance(events: list[Event], through: int, seed: int) -> 
         assert books.records_in == len(events)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(EVENTS, st.integers(0, 99))
 def test_bounded_leaves_nothing_open(events: list[Event], seed: int) -> None:
     assert outputs_of(events, through=6).audit(bounded=True, seed=seed).balanced
@@ -501,7 +502,7 @@ PLAIN_EVENTS = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(PLAIN_EVENTS, st.integers(0, 8), st.integers(0, 8), st.integers(0, 99))
 def test_an_upgrade_is_an_epoch_of_its_own(events: list[Event], first: int, second: int, seed: int) -> None:
     topics = upgraded({0: first, 1: second}, events)

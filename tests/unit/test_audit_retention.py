@@ -23,6 +23,7 @@ from surecount.audit.recount import Recount
 from surecount.audit.report import Report
 from surecount.audit.retention import CLOCKS_MS, Evidence, Moment, judge_unread
 from surecount.config import Pipeline, parse
+from tests.examples import examples
 from tests.unit.test_audit_recount import MINUTE, T0, MemoryReader, Topics, dump, rfc3339
 
 CONTENT: dict[str, Any] = {
@@ -177,7 +178,7 @@ def trim(world: World, draw: random.Random, most: float) -> None:
             world.begin[place] = draw.randint(0, int(end * most))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.integers(0, 10**9), st.booleans())
 def test_a_right_job_is_never_blamed_for_what_is_deleted(seed: int, with_ledger: bool) -> None:
     draw = random.Random(seed)
@@ -193,7 +194,7 @@ def test_a_right_job_is_never_blamed_for_what_is_deleted(seed: int, with_ledger:
         assert books.records_in == sum(end - begin for begin, end in world.cut().sources.values())
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @example(1972, "one more")
 @given(st.integers(0, 10**9), st.sampled_from(["lost", "one more", "one less", "sum", "doubled"]))
 def test_what_is_wrong_in_what_can_be_recounted_is_found(seed: int, what: str) -> None:

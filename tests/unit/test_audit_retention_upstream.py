@@ -23,6 +23,7 @@ from surecount.audit.report import Differences, Report
 from surecount.audit.retention import Evidence, ReadBy
 from surecount.audit.upstream import Upstream
 from surecount.config import Kafka, Pipeline
+from tests.examples import examples
 from tests.unit.test_audit_recount import MINUTE, T0, MemoryReader, Topics
 from tests.unit.test_audit_upstream import (
     BY_ID,
@@ -81,7 +82,7 @@ def trims(world: World, draw: random.Random, places: list[Place]) -> dict[Place,
     return {p: draw.randint(0, len(world.main.messages[p])) for p in places if draw.random() < 0.6}
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(SENT, min_size=1, max_size=30), st.sampled_from([BY_ID, BY_ORIGIN]), st.integers(0, 10**6))
 def test_right_runs_are_never_blamed(sent: list[Sent], pipeline: Pipeline, seed: int) -> None:
     draw = random.Random(seed)
@@ -92,7 +93,7 @@ def test_right_runs_are_never_blamed(sent: list[Sent], pipeline: Pipeline, seed:
         assert report.ingest is None or report.ingest.balanced, report.summary()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(SENT, min_size=2, max_size=20), st.integers(0, 10**6), st.booleans())
 def test_with_all_outputs_there_what_is_left_is_compared_exactly(sent: list[Sent], seed: int, doubles: bool) -> None:
     """Whatever is deleted of raw topics: a lost output of a record that is left is found, and any that stands twice."""

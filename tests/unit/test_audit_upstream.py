@@ -18,6 +18,7 @@ from surecount.audit.pacing import Place
 from surecount.audit.report import Flow, Report
 from surecount.audit.upstream import Upstream
 from surecount.config import Pipeline, parse
+from tests.examples import examples
 from tests.unit.test_audit_recount import MINUTE, T0, MemoryReader, Topics, dump
 
 AGGREGATE = [{"name": "by_who", "key": ["who"], "window": "1 min"}]
@@ -201,7 +202,7 @@ SENT = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(SENT, max_size=30), st.sampled_from([BY_ID, BY_ORIGIN]), st.integers(0, 99))
 def test_right_runs_balance(sent: list[Sent], pipeline: Pipeline, seed: int) -> None:
     world = run(sent, pipeline, seed)
@@ -219,7 +220,7 @@ def test_right_runs_balance(sent: list[Sent], pipeline: Pipeline, seed: int) -> 
     assert world.relay(seed).balanced
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(SENT, min_size=1, max_size=12), st.integers(0, 99), st.data())
 def test_no_record_is_lost_or_doubled_unseen(sent: list[Sent], seed: int, data: st.DataObject) -> None:
     world = run([replace(one, replayed=None) for one in sent], seed=seed)

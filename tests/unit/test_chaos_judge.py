@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from surecount.chaos.judge import NAMED, judge
 from surecount.chaos.seen import Expected, Output, Record
 from surecount.generator.answers import Answer
+from tests.examples import examples
 from udfs.times import from_rfc3339, to_rfc3339
 
 Mutation = Callable[["Run"], None]
@@ -247,7 +248,7 @@ def test_a_right_run_passes(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "mutate"), [pytest.param(*one[::2], id=one[1]) for one in MUTATIONS])
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(seed=st.integers())
 def test_one_thing_that_must_not_be_is_found(kind: str, mutate: Mutation, seed: int) -> None:
     run = right(seed)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surecount import config
+from tests.examples import examples
 from udfs import checks, reasons
 from udfs.decode import Batch, Columns, Decoder, Rejected, batchwise
 from udfs.reasons import RejectedError
@@ -226,7 +227,7 @@ DOCUMENT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(DOCUMENT, min_size=1, max_size=6))
 def test_checks_are_those_of_a_plain_model(documents: list[dict[str, Any]]) -> None:
     columns, rejected = decode([json.dumps(document).encode() for document in documents])

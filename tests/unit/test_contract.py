@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from surecount import config
 from surecount.audit.fastway import fast_way
 from surecount.audit.truth import Truth
+from tests.examples import examples
 from tests.unit import test_checks
 from tests.unit.test_decode import BAD, FINE, GOOD, NO_TIMES, NOW, raw, record
 from udfs import times
@@ -67,7 +68,7 @@ CUTS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.sampled_from([record(), *(v for v, *_ in FINE.values()), json.dumps(GOOD, indent=0).encode()]),
     CUTS,
@@ -103,7 +104,7 @@ VALUE = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.fixed_dictionaries({k: st.just(v) | VALUE for k, v in GOOD.items()}))
 def test_any_values_in_the_fields(document: dict[str, Any]) -> None:
     job, audit = verdicts(json.dumps(document).encode("utf-8", "surrogatepass"))
@@ -125,7 +126,7 @@ BY_UNIT = {
 JUDGES = {unit: (Decoder(spec), Truth(PIPELINE, spec=spec)) for unit, spec in BY_UNIT.items()}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from([*BY_UNIT]), st.lists(st.tuples(TIME, KAFKA_MS), min_size=1, max_size=4))
 def test_any_event_time_beside_any_kafka_timestamp(unit: str, pairs: list[tuple[int, int]]) -> None:
     job, audit = JUDGES[unit]
@@ -167,13 +168,13 @@ def test_the_order_of_the_rules(name: str, value: bytes, reason: str) -> None:
     assert agreed([value]) == [reason], name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(test_checks.DOCUMENT, min_size=1, max_size=4), st.booleans())
 def test_records_at_the_edges_of_checks(documents: list[dict[str, Any]], ascii_only: bool) -> None:
     agreed([json.dumps(document, ensure_ascii=ascii_only).encode() for document in documents])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.fixed_dictionaries(
         {name: st.just(value) | EDGE | VALUE for name, value in test_checks.GOOD.items()},
@@ -193,14 +194,14 @@ PAIR = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(PAIR, max_size=4), st.sampled_from([test_checks.record(), *test_checks.FINE.values()]))
 def test_names_that_stand_twice_under_checks(pairs: list[tuple[str, str]], value: bytes) -> None:
     more = "".join(f', "{name}": {inner}' for name, inner in pairs)
     agreed([value[:-1] + more.encode() + b"}"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from([*test_checks.FINE.values()]), CUTS)
 def test_mutated_records_under_checks(value: bytes, cuts: list[tuple[int, int, bytes]]) -> None:
     for at, length, new in cuts:

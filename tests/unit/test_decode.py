@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from udfs import reasons
 from udfs.decode import Batch, Columns, Decoder, Rejected, batchwise
 from udfs.spec import Aggregate, EventTime, Field, Spec
@@ -161,7 +162,7 @@ def test_odd_but_good_records_count(name: str, company: int) -> None:
     assert columns.fields[path][place].as_py() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.sampled_from([*BAD, *FINE, "good"]).filter(lambda n: n != "5 MB"), max_size=12), st.randoms())
 def test_a_batch_is_its_records_one_by_one(names: list[str], rng: random.Random) -> None:
     values = [record() if n == "good" else (BAD | FINE)[n][0] for n in names for _ in range(rng.choice([1, 300]))]
@@ -185,7 +186,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(JSON | st.fixed_dictionaries({k: st.just(v) | JSON for k, v in GOOD.items()}), max_size=5),
     st.data(),
@@ -199,7 +200,7 @@ def test_no_json_raises_and_company_changes_nothing(documents: list[Any], data: 
         assert decode([values[r.row]])[1][0].reason == r.reason
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 100))
 def test_no_bytes_raise(junk: bytes, at: int) -> None:
     value = record()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from udfs.id_log import NO_WATERMARK, IdLog, Ids
 from udfs.ids import buckets_of, of_fields, of_origins
 from udfs.store import UnknownVersionError
@@ -87,7 +88,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(STEP, max_size=25))
 @example([(0, [((0, n), n * 13 % 300, False)], False) for n in range(25)])
 def test_copies_within_the_horizon_are_found_whatever_happens(steps: list[tuple[int, list, bool]]) -> None:  # type: ignore[type-arg]

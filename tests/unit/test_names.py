@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs import tables
+from jobs.connectors import packed
 from surecount import config
 from surecount.audit.outputs import OutputReader
 from surecount.audit.truth import Truth
 from surecount.config import Pipeline
 from surecount.errors import SurecountError
+from tests.examples import examples
 from tests.unit.test_decode import NOW
 from udfs import combine, partials, results
 from udfs.decode import Batch, Decoder
@@ -79,7 +81,7 @@ def parse(*names: str) -> Pipeline:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.lists(TEXT, min_size=5, max_size=5, unique=True), st.booleans())
 @example(["ts", "{0}", "{", "}", "%s"], False)
 @example(["a/b", "ключ", "{名前}", "$", "'"], True)
@@ -91,7 +93,7 @@ def test_a_name_is_refused_in_words_or_written_as_it_is(names: list[str], ascii_
         said = ("characters cannot be used", "cannot be inside it")
         assert all(any(text in line for text in said) for line in error.message.splitlines())
         return
-    ts, first, second, third, fourth = names
+    _, first, second, third, fourth = names
     document: dict[str, Any] = {}
     for path, value in zip(names, (NOW, "ada", 'q"{}%s', 3, 5), strict=True):
         level = document
@@ -114,11 +116,11 @@ def test_a_name_is_refused_in_words_or_written_as_it_is(names: list[str], ascii_
     assert truth.judge(value, NOW) == truth.judge_strictly(value, NOW) == (NOW, "ada", 'q"{}%s', 3, 5)
     found = OutputReader(truth.plans).result(key.encode(), result.encode())
     assert (found.key, found.sums) == (("ada", 'q"{}%s'), (3, 5))
-    # In the watermark's SQL a name stands in a JSON path inside a literal; the jar's list has quotes between names.
-    sql = tables.source(pipeline, "aggregate", ["in"], bounded=False)
-    assert all(f"[''{part}'']" in sql for part in ts.split("."))
+    # The jar's list has quotes between names.
     outermost = '"'.join(dict.fromkeys(path.split(".")[0] for path in names))
-    assert f"'properties.surecount.pack.fields' = '{outermost}'" in sql
+    arguments = Namespace(bounded=False, generation=0, moved=[])
+    read = packed(pipeline, "aggregate", ["in"], arguments, uid="1_kafka", projected=True)
+    assert read["surecount.pack.fields"] == outermost
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import tables
+from jobs import connectors
 from surecount import config, topics
 from surecount.audit import reader
 from surecount.config import Kafka, Pipeline
@@ -137,9 +138,9 @@ def test_the_java_client_is_told_where_secrets_are_and_no_secret(tmp_path: Path)
         **{f"surecount.security.{name}": path for name, path in files.items()},
     }
     assert translation.for_java(kafka) == expected
-    options = tables._options({f"properties.{name}": value for name, value in expected.items()})
-    assert options in tables.source(pipeline(kafka.security), "aggregate", ["in"], bounded=False)
-    assert options in tables.sink(pipeline(kafka.security), "aggregate", "r", "out", key_value_type="BYTES")
+    secured, arguments = pipeline(kafka.security), Namespace(bounded=False, generation=0, moved=[])
+    for properties in (connectors.reading(secured, secured.kafka, "aggregate", arguments), connectors.writing(secured)):
+        assert expected.items() <= properties.items()
 
 
 def test_librdkafka_is_given_the_password_and_the_files(

@@ -18,6 +18,7 @@ from surecount import config, lines
 from surecount.errors import SurecountError
 from surecount.lines import Chunk, Head, Input, Position, chunks, key_of, opened, value_of
 from surecount.send import Options, Summary, default_id, send, write_rest
+from tests.examples import examples
 
 LARGEST = 1_000
 # Line ends, blanks and bytes that are no UTF-8, often.
@@ -59,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("send")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(content=CONTENT, block=st.integers(1, 7), size=st.integers(1, 4))
 def test_from_every_position_the_same_lines_follow(folder: Path, content: bytes, block: int, size: int) -> None:
     file = folder / "input"

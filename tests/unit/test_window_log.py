@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from udfs import partials, results, window_log
 from udfs.combine import bucket_of, by_bucket, combine, unpack
 from udfs.decode import Batch, Decoder
@@ -120,7 +121,7 @@ RECORD = st.fixed_dictionaries(
 STEP = st.lists(RECORD, max_size=8) | st.integers(0, 120)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(st.lists(RECORD, max_size=8), st.booleans()), max_size=6), st.integers(0, 60))
 def test_windows_whose_timers_a_snapshot_lacks_close_after_it(steps: list[Any], watermark: int) -> None:
     buckets = Buckets(SPEC)
@@ -143,7 +144,7 @@ def test_windows_whose_timers_a_snapshot_lacks_close_after_it(steps: list[Any], 
     assert not any(buckets.stores.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(STEP, max_size=12))
 def test_results_and_corrections_are_the_model_and_nothing_fires_twice(steps: list[Any]) -> None:
     buckets = Buckets(SPEC)

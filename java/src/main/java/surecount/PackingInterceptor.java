@@ -7,7 +7,6 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.function.UnaryOperator;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -22,11 +21,11 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.config.ConfigExcept
  * Makes of the records that a consumer polls a few packs of them, each a record of Kafka's for whoever polls.
  *
  * <p>What Flink does with a record until Python has it costs more than all that follows. It does it with packs, and a
- * pack costs as much as a record. A pack is of one partition and has the offset of its last record, so offsets in
- * snapshots are what they would be without packs. {@link Pack} has the layout.
+ * pack costs as much as a record. A pack is of one partition. {@link Pack} has the layout.
  *
- * <p>Of a poll that brings few records of a partition each is a pack, so that the event time of each can move the
- * watermark.
+ * <p>The last pack of a poll has the offset before the consumer's position, which is behind the markers of transactions
+ * that follow its last record; a pack of no records stands for markers alone. So offsets in snapshots do not point at
+ * what retention deletes with the records before it.
  */
 public final class PackingInterceptor implements ConsumerInterceptor<byte[], byte[]> {
 
@@ -36,43 +35,42 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** How many records a pack holds at most. */
     static final String RECORDS_CONFIG = "surecount.pack.records";
 
-    /** Which record gives a pack its time, headers and sample: the "last", or the "youngest" by Kafka's timestamp. */
-    static final String SAMPLE_CONFIG = "surecount.pack.sample";
-
     /** Of a source that is to stop at the topics' ends: the topics, with semicolons between them. */
     static final String BOUNDED_CONFIG = "surecount.pack.bounded";
 
-    /** Of values that are JSON, what is read of them: names of members, with quotes between them. Values are skimmed. */
+    /**
+     * Of values that are JSON, the members that fields of the pipeline are in: their names, with quotes between them.
+     * Values are projected to them.
+     */
     static final String FIELDS_CONFIG = "surecount.pack.fields";
 
     /** The topics that others write, with semicolons between them: names of their headers are put aside. */
     static final String FOREIGN_CONFIG = "surecount.pack.foreign";
 
-    /** Records of a partition that a poll may bring before they are packed together, and that may go without sample. */
-    private static final int FEW = 16;
+    /** How many bytes of a value cross to Python at most; of one that has more, only its size does. */
+    static final String MOST_CONFIG = "surecount.pack.most";
 
-    /**
-     * Of a pack of more than one record, headers aside. What crosses to Python waits for it in direct memory, of which
-     * Flink grants 128 MB where nobody asks for more.
-     */
+    /** Of a pack of more than one record, headers aside. It keeps batches of packs close to their own limit. */
     private static final int MOST_BYTES = 32 << 10;
 
     private int mostRecords;
-    private boolean youngest;
-    private UnaryOperator<byte[]> skim;
+    private Packer packer;
     private Map<TopicPartition, Long> ends;
     private Set<String> foreign;
 
     @Override
     public void configure(Map<String, ?> configs) {
-        if (!Pack.LAYOUT.equals(configs.get(LAYOUT_CONFIG))) {
-            throw new ConfigException(LAYOUT_CONFIG, configs.get(LAYOUT_CONFIG), "this jar makes packs of layout "
-                    + Pack.LAYOUT + "; job and jar have to be of one version of surecount");
+        Object layout = configs.get(LAYOUT_CONFIG);
+        if (!Integer.toString(Pack.LAYOUT).equals(layout)) {
+            throw new ConfigException(LAYOUT_CONFIG, layout, "this jar makes packs of layout " + Pack.LAYOUT
+                    + "; job and jar have to be of one version of surecount");
         }
         mostRecords = Integer.parseInt((String) configs.get(RECORDS_CONFIG));
-        youngest = "youngest".equals(configs.get(SAMPLE_CONFIG));
         String fields = (String) configs.get(FIELDS_CONFIG);
-        skim = fields == null ? UnaryOperator.identity() : new Skimmer(fields)::skim;
+        String most = (String) configs.get(MOST_CONFIG);
+        packer = new Packer(
+                fields == null ? null : new Projection(fields),
+                most == null ? Integer.MAX_VALUE : Integer.parseInt(most));
         String others = (String) configs.get(FOREIGN_CONFIG);
         foreign = others == null ? Set.of() : new HashSet<>(Arrays.asList(others.split(";")));
         String bounded = (String) configs.get(BOUNDED_CONFIG);
@@ -87,6 +85,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         Map<String, Object> own = new HashMap<>(configs);
         own.remove(ConsumerConfig.INTERCEPTOR_CLASSES_CONFIG);
         own.remove(ConsumerConfig.CLIENT_ID_CONFIG);
+        own.remove(ConsumerConfig.METRIC_REPORTER_CLASSES_CONFIG);
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(own)) {
             List<TopicPartition> partitions = new ArrayList<>();
             for (String topic : topics) {
@@ -102,9 +101,9 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     public ConsumerRecords<byte[], byte[]> onConsume(ConsumerRecords<byte[], byte[]> records) {
         try {
             Map<TopicPartition, List<ConsumerRecord<byte[], byte[]>>> packs = new HashMap<>();
-            for (TopicPartition partition : records.partitions()) {
-                boolean aside = foreign.contains(partition.topic());
-                packs.put(partition, packs(records.records(partition), end(partition), aside));
+            for (TopicPartition partition : records.nextOffsets().keySet()) {
+                long next = records.nextOffsets().get(partition).offset();
+                packs.put(partition, packs(partition, records.records(partition), next));
             }
             return new ConsumerRecords<>(packs, records.nextOffsets());
         } catch (RuntimeException e) {
@@ -113,36 +112,45 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         }
     }
 
+    private List<ConsumerRecord<byte[], byte[]>> packs(
+            TopicPartition partition, List<ConsumerRecord<byte[], byte[]>> records, long next) {
+        List<ConsumerRecord<byte[], byte[]>> packs = records.isEmpty()
+                ? new ArrayList<>()
+                : packs(records, end(partition), foreign.contains(partition.topic()));
+        // A bounded source stops by the offsets of records.
+        if (ends == null && (records.isEmpty() || records.get(records.size() - 1).offset() < next - 1)) {
+            byte[] content = records.isEmpty()
+                    ? Pack.announcement(0, partition.partition())
+                    : packs.remove(packs.size() - 1).value();
+            packs.add(Packer.record(partition, next - 1, content));
+        }
+        return packs;
+    }
+
     private long end(TopicPartition partition) {
         return ends == null ? Long.MAX_VALUE : ends.getOrDefault(partition, 0L);
     }
 
     /** Runs of records as packs; each record from {@code end} on by itself. */
-    private List<ConsumerRecord<byte[], byte[]>> packs(
+    List<ConsumerRecord<byte[], byte[]>> packs(
             List<ConsumerRecord<byte[], byte[]>> records, long end, boolean aside) {
-        int most = records.size() <= FEW ? 1 : mostRecords;
-        List<ConsumerRecord<byte[], byte[]>> packs = new ArrayList<>(records.size() / most + 1);
+        List<ConsumerRecord<byte[], byte[]>> packs = new ArrayList<>(records.size() / mostRecords + 1);
         int first = 0;
-        int bytes = 0;
-        int unsampled = 0;
+        long bytes = 0;
         for (int next = 0; next < records.size(); next++) {
             ConsumerRecord<byte[], byte[]> record = records.get(next);
-            int size = Pack.ENTRY_BYTES
-                    + Math.max(record.serializedKeySize(), 0)
+            long size = Pack.ENTRY_BYTES
+                    + (long) Math.max(record.serializedKeySize(), 0)
                     + Math.max(record.serializedValueSize(), 0);
-            boolean fits = next - first < most && bytes + size <= MOST_BYTES && record.offset() < end;
+            boolean fits = next - first < mostRecords && bytes + size <= MOST_BYTES && record.offset() < end;
             if (next > first && !fits) {
-                unsampled += next - first;
-                // To look into a value costs as much as the value is long.
-                boolean sampled = unsampled >= FEW || records.size() <= FEW;
-                packs.add(Pack.of(records.subList(first, next), youngest, sampled, aside, skim));
+                packs.add(packer.pack(records.subList(first, next), aside));
                 first = next;
                 bytes = 0;
-                unsampled = sampled ? 0 : unsampled;
             }
             bytes += size;
         }
-        packs.add(Pack.of(records.subList(first, records.size()), youngest, true, aside, skim));
+        packs.add(packer.pack(records.subList(first, records.size()), aside));
         return packs;
     }
 

@@ -7,15 +7,15 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 /**
- * Leaves out of a JSON object the members that nobody asked for.
+ * Leaves out of a JSON object the members that no field of the pipeline is in.
  *
- * <p>The rest stays byte for byte, in its order, so whoever reads it finds the same in the fields that it looks into.
- * It would not find what is wrong with the others, so a value is skimmed only where all of it is JSON beyond doubt:
- * without {@code \}{@code u}, without escapes in names, and not nested deeply. Others stay whole.
+ * <p>The rest stays byte for byte, in its order, so a reader finds the same in the fields that it looks into. It would
+ * not find errors in the others, so a value is projected only where all of it is valid JSON beyond doubt: without
+ * {@code \}{@code u}, without escapes in names, and not nested deeply. Others stay whole.
  */
-final class Skimmer {
+final class Projection {
 
-    /** To skim a shorter value costs more than is saved. */
+    /** To project a shorter value costs more than it saves. */
     private static final int SHORTEST = 256;
 
     private static final int MOST_LEVELS = 64;
@@ -29,7 +29,11 @@ final class Skimmer {
     private static final long BLANKS = ' ' * ONES;
 
     private final byte[][] names;
-    private byte[] kept = {};
+
+    /** What is kept of the value goes here, behind what was there {@code before}. */
+    private byte[] kept;
+
+    private int before;
     private int length;
 
     private byte[] value;
@@ -37,24 +41,27 @@ final class Skimmer {
     private boolean escaped;
 
     /** Keeps members of these names, which have quotes between them. */
-    Skimmer(String names) {
+    Projection(String names) {
         this.names = Arrays.stream(names.split("\""))
                 .map(name -> name.getBytes(StandardCharsets.UTF_8))
                 .toArray(byte[][]::new);
     }
 
-    /** What is left of a value; the value itself where it is short, null, or not to be skimmed. */
-    byte[] skim(byte[] value) {
-        if (value == null || value.length < SHORTEST) {
-            return value;
+    /** Adds what is left of a value; false where it is short or not to be projected, and nothing is added. */
+    boolean project(byte[] value, Bytes to) {
+        if (value.length < SHORTEST) {
+            return false;
         }
-        if (kept.length < value.length) {
-            kept = new byte[2 * value.length];
-        }
+        kept = to.room(value.length);
+        before = to.length();
+        length = before;
         this.value = value;
         at = 0;
-        length = 0;
-        return document() ? Arrays.copyOf(kept, length) : value;
+        if (!document()) {
+            return false;
+        }
+        to.setLength(length);
+        return true;
     }
 
     private boolean document() {
@@ -85,7 +92,7 @@ final class Skimmer {
                 return false;
             }
             if (isWanted) {
-                if (length > 1) {
+                if (length > before + 1) {
                     kept[length++] = ',';
                 }
                 System.arraycopy(value, first, kept, length, at - first);

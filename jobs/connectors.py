@@ -1,0 +1,207 @@
+"""Sources and sinks of the jobs: Kafka in, batches for Python, and exactly once into Kafka.
+
+The classes are those of ``java/src/main/java/surecount``, whose jar is on the class path of client and cluster.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyflink.common import Types, WatermarkStrategy
+from pyflink.datastream import DataStream, ProcessFunction, StreamExecutionEnvironment
+from pyflink.datastream.connectors.base import Source
+from pyflink.datastream.data_stream import KeyedStream
+from pyflink.java_gateway import get_gateway
+
+from jobs.operators import BYTES, DECODED
+from surecount.config import LARGEST_RECORD, Kafka, Pathway, Pipeline
+from surecount.kafka.security import for_java
+from udfs import packs
+
+AWAY_MS = 600_000
+"""How long a cluster of a pathway may be away while a relay looks for new partitions, before that restarts the job."""
+
+_BATCH_BYTES = 16 << 20
+"""Of a batch that Python gets, unless a single record is larger."""
+
+_CLOCKS_MS = 60_000
+"""How far the clocks of two machines may be apart: a record that is from further in the future moves no watermark."""
+
+
+def source(
+    environment: StreamExecutionEnvironment,
+    pipeline: Pipeline,
+    job: str,
+    topics: Sequence[str],
+    arguments: Namespace,
+    *,
+    uid: str,
+    projected: bool = False,
+    batch_time_ms: int,
+) -> DataStream:
+    """Batches of the records of topics, as :func:`udfs.packs.read_batch` reads them.
+
+    ``projected`` leaves out of values what no field of the pipeline is in; rejects find them whole all the same.
+    """
+    properties = packed(pipeline, job, topics, arguments, uid=uid, projected=projected)
+    java = get_gateway().jvm.surecount
+    built = java.Connectors.source(properties, [*topics], *where(arguments))
+    # Watermarks are made behind decoding, which finds the event times.
+    arrived = environment.from_source(Source(built), WatermarkStrategy.no_watermarks(), uid)
+    arrived.uid(with_generation(uid, arguments))
+    batcher = java.Batcher(pipeline.performance.batch_records, _BATCH_BYTES, batch_time_ms)
+    batches = arrived._j_data_stream.transform("batches", BYTES.get_java_type_info(), batcher)
+    return DataStream(batches).uid(f"{uid}_batches")
+
+
+def packed(
+    pipeline: Pipeline, job: str, topics: Sequence[str], arguments: Namespace, *, uid: str, projected: bool
+) -> dict[str, str]:
+    """The properties of a consumer that makes packs of records."""
+    properties = reading(pipeline, pipeline.kafka, job, arguments) | {
+        "client.id.prefix": client_id(pipeline, job, uid),
+        "metric.reporters": "surecount.Fetches",
+        "interceptor.classes": "surecount.PackingInterceptor",
+        "surecount.pack.layout": str(packs.LAYOUT),
+        "surecount.pack.records": str(packs.RECORDS),
+        "surecount.pack.most": str(pipeline.source.max_value),
+    }
+    if arguments.bounded:
+        properties["surecount.pack.bounded"] = ";".join(topics)
+    if foreign := [topic for topic in topics if topic not in (*pipeline.copies, pipeline.topics.replay)]:
+        properties["surecount.pack.foreign"] = ";".join(foreign)
+    if projected:
+        properties["surecount.pack.fields"] = '"'.join(_members(pipeline))
+    return properties
+
+
+def client_id(pipeline: Pipeline, job: str, uid: str) -> str:
+    """What the consumers of a source call themselves, before the number of the subtask."""
+    return f"{pipeline.group_id(job)}.{uid}"
+
+
+def reading(pipeline: Pipeline, kafka: Kafka, job: str, arguments: Namespace) -> dict[str, str]:
+    """A consumer's properties."""
+    properties = for_java(kafka) | {
+        "group.id": pipeline.group_id(job),
+        "isolation.level": "read_committed",
+        "max.partition.fetch.bytes": str(4 << 20),
+        # Fetching and reading wait for each other at the end of every poll. But what a poll brings is in memory at
+        # once, and a fetch of few bytes may hold many large records, compressed.
+        "max.poll.records": "1000",
+    }
+    if not arguments.bounded:
+        properties["partition.discovery.interval.ms"] = str(pipeline.source.discover_partitions_every)
+    return properties
+
+
+def where(arguments: Namespace) -> tuple[dict[str, Any], bool, bool]:
+    """Where a source begins and ends: offsets to begin at in place of those of a snapshot, whether it ends, and whether
+    it begins where its group has committed."""
+    long = get_gateway().jvm.Long
+    moved = (text.rpartition(":") for text in arguments.moved)
+    return {place: long.valueOf(offset) for place, _, offset in moved}, arguments.bounded, arguments.generation > 0
+
+
+def _members(pipeline: Pipeline) -> list[str]:
+    """Names of the members of a record that fields of the pipeline are in."""
+    spec = pipeline.aggregate_spec()
+    return [*dict.fromkeys(field.parts[0] for field in (*spec.fields, *spec.optional))]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding makes of batches: pieces by bucket, and rejected records for :func:`sink`."""
+
+    pieces: DataStream
+    rejects: Any
+
+
+def decoded(
+    batches: DataStream, function: ProcessFunction, topics: Sequence[str], uid: str, watermarks: Any = None
+) -> Decoded:
+    """Batches decoded by a function of :mod:`jobs.operators`; without ``watermarks`` nothing waits for them."""
+    rows = batches.process(function, DECODED).name(uid).uid(uid)
+    java = get_gateway().jvm.surecount
+    sorted_ = rows._j_data_stream.transform(
+        "watermarks", DECODED.get_java_type_info(), java.Decoded([*topics], watermarks)
+    )
+    sorted_.uid(f"{uid}_watermarks")
+    return Decoded(DataStream(sorted_), sorted_.getSideOutput(java.Outgoing.REJECTS))
+
+
+def watermarks(pipeline: Pipeline, job: str, uid: str, behind_ms: int, *, bounded: bool, follows_clock: bool) -> Any:
+    """How watermarks follow the event times of a source's partitions: ``behind_ms`` behind, per partition; and whether
+    they go on with the clock while nothing comes."""
+    # Where the input ends, so does every wait.
+    idle_after = 0 if bounded else pipeline.source.idle_after
+    name = client_id(pipeline, job, uid)
+    return get_gateway().jvm.surecount.Watermarks(behind_ms, idle_after, _CLOCKS_MS, follows_clock, name)
+
+
+def by_bucket(*streams: DataStream) -> KeyedStream:
+    """Pieces of :class:`Decoded` keyed by their buckets.
+
+    As ``key_by`` has it, but for its operator in Python, which would take each piece to Python and back.
+    """
+    pieces = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
+    key = Types.ROW([Types.INT()]).get_java_type_info()
+    keyed = pieces._j_data_stream.keyBy(get_gateway().jvm.KeyByKeySelector(), key)
+    return KeyedStream(keyed, BYTES, pieces)
+
+
+def unpacked(rows: DataStream, function: Any, name: str) -> Any:
+    """What a Java function makes of blocks of records: a stream for :func:`sink`, with side outputs."""
+    java = get_gateway().jvm.surecount
+    return rows._j_data_stream.process(function, java.Outgoing.TYPE).name(name).uid(name)
+
+
+def sink(outgoing: Any, pipeline: Pipeline, job: str, kind: str, topic: str, uid: str, arguments: Namespace) -> None:
+    """Write a Java stream of outgoing records to a topic, exactly once."""
+    prefix = pipeline.transactional_id_prefix(job, kind)
+    most = _REJECT_BYTES if kind == "rejects" else 0
+    written = get_gateway().jvm.surecount.Connectors.sink(writing(pipeline), topic, prefix, _GUARANTEE, most)
+    outgoing.sinkTo(written).name(kind).uid(with_generation(uid, arguments))
+
+
+def writing(pipeline: Pipeline) -> dict[str, str]:
+    """A producer's properties."""
+    return for_java(pipeline.kafka) | {
+        "transaction.timeout.ms": str(pipeline.sink.transaction_timeout),
+        # The producer refuses what is larger than either.
+        "max.request.size": str(LARGEST_RECORD),
+        "buffer.memory": str(LARGEST_RECORD),
+        "linger.ms": "20",
+        "batch.size": str(256 << 10),
+        "compression.type": pipeline.sink.compression,
+    }
+
+
+_GUARANTEE = "EXACTLY_ONCE"
+
+_REJECT_BYTES = LARGEST_RECORD - (1 << 20)
+"""A reject that is larger is written without its value."""
+
+
+def with_generation(uid: str, arguments: Namespace) -> str:
+    """A source's or sink's uid. Where topics came back from a backup, offsets and transactions in a snapshot are those
+    of topics that are gone: under another uid, sources and sinks begin anew."""
+    return f"{uid}_{arguments.generation}" if arguments.generation else uid
+
+
+def relayed(
+    environment: StreamExecutionEnvironment, pipeline: Pipeline, job: str, pathway: Pathway, arguments: Namespace
+) -> Any:
+    """A Java stream of the records of a pathway's topics, on its own cluster, that say where they are from."""
+    properties = reading(pipeline, pipeline.kafka_of(pathway), job, arguments) | {
+        # A look for new partitions that fails would restart the job.
+        "default.api.timeout.ms": str(AWAY_MS),
+    }
+    topics: Iterable[str] = pathway.topics
+    java = get_gateway().jvm.surecount
+    built = java.Connectors.relaySource(properties, [*topics], *where(arguments))
+    stream = environment.from_source(Source(built), WatermarkStrategy.no_watermarks(), "source")
+    return stream.uid(with_generation("1_kafka", arguments))._j_data_stream
