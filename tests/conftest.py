@@ -177,7 +177,8 @@ def alter(kafka: Kafka, topic: str, name: str, value: str) -> None:
     """Set a topic's configuration."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    for altered in AdminClient(topics.client_config(kafka)).incremental_alter_configs([resource]).values():
+    admin = AdminClient(topics.client_config(kafka))
+    for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(timeout=10)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 from confluent_kafka import Message
 
@@ -11,7 +11,7 @@ from surecount.audit.outputs import MalformedError
 from surecount.audit.rules import is_kafka_time
 
 Headers = Mapping[str, str | bytes | None]
-"""By name: of several with one name the last, as Flink's Kafka tables have it."""
+"""By name: of several with one name the last, which is all that earlier versions kept."""
 
 PREFIX = "surecount."
 _ASIDE = "producer."
@@ -56,11 +56,23 @@ def digest(*parts: bytes | None) -> int:
     return int.from_bytes(blake2b(marked, digest_size=8).digest(), "little")
 
 
+def compared(value: bytes | None, written: Headers = _NONE) -> bytes | None:
+    """A value as it is compared: a large one by its digest, as the jobs write a reject that is too large for Kafka
+    without it. ``written`` are the headers of a job's output, which tell that digest."""
+    if value is None:
+        told = written.get(f"{PREFIX}sha256")
+        return b"sha256 " + (told.encode() if isinstance(told, str) else told) if told else None
+    return b"sha256 " + sha256(value).hexdigest().encode() if len(value) > _LARGE else value
+
+
+_LARGE = 1 << 20
+
+
 def content(key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers) -> int:
     """A digest of what ingest and relays leave as it is: all but the headers that they add, or keep under another name.
 
-    The latter are not compared, as earlier versions did not keep them all. A header without a value does not count:
-    Flink's Kafka sink writes none. A timestamp that is no time is 0.
+    The latter are not compared, and a header without a value does not count, as earlier versions did not keep them all.
+    A timestamp that is no time is 0.
     """
     if not is_kafka_time(timestamp_ms):
         timestamp_ms = 0
@@ -69,7 +81,7 @@ def content(key: bytes | None, value: bytes | None, timestamp_ms: int, headers: 
         given = headers[name]
         if given is not None and not _is_named_as_ours(name):
             own += (name.encode(), given.encode() if isinstance(given, str) else given)
-    return digest(key, value, b"%d" % timestamp_ms, *own)
+    return digest(key, compared(value), b"%d" % timestamp_ms, *own)
 
 
 def _is_named_as_ours(name: str) -> bool:

@@ -82,8 +82,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "timestamp_limit",
         "`message.timestamp.after.max.ms` of raw topics with CreateTime",
-        "no watermark may pass a record's Kafka timestamp by more than `source.max_ahead`; where that may be any, one "
-        "record from the future closes all windows, and what comes after it is late or beyond the horizon",
+        "event times may be ahead of Kafka's timestamps by `source.max_ahead` and no more; where those may be any, "
+        "records from the future are counted in windows that stay open until then",
         "kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config "
         "message.timestamp.after.max.ms=3600000, which is Kafka's default since 4.0",
         kafka_rules.timestamp_limit,
@@ -91,15 +91,16 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "unread_records",
         "the offsets that each job has committed, against the log's start and its retention",
-        "Kafka deletes what is too old, read or not, and a job that starts behind the log's start skips what is gone",
+        "Kafka deletes what is too old, read or not; a job whose next record is gone fails, and starts again only "
+        "where that is accepted",
         "raise retention.ms of the topic now, and let the job catch up; a start then names what is gone",
         reading_rules.unread_records,
     ),
     Check(
         "same_topics",
         "the brokers' ids of the topics that running jobs read and write, against those that they began with",
-        "of a topic that is deleted and made anew under a job, the job skips the records before its own offset; of an "
-        "output, readers lose what it held",
+        "of a topic that is deleted and made anew under a job, the job skips the records before its own offset, or "
+        "fails while the topic ends before that; of an output, readers lose what it held",
         "stop the job; bring the topic back from a mirror (`surecount recover`), or give the pipeline another name, so "
         "that it begins from nothing; `surecount audit` tells what is missing",
         topic_ids.same_topics,

@@ -36,14 +36,11 @@ MOST_REJECTED = 0.5
 """A pipeline that rejects more than this is not for what its topics hold, however usual that is."""
 
 _FUTURE_MEND = (
-    "limit message.timestamp.after.max.ms of the raw topics, then stop and start the job: snapshots keep no watermark. "
-    "Ingest keeps what it has forgotten: its records are beyond_horizon until then, and `surecount rejects replay` "
-    "brings them in"
+    "no watermark passes the clock of its TaskManager: set the clocks right (NTP), then stop and start the job, as "
+    "snapshots keep no watermark. Ingest keeps what it has forgotten: its records are beyond_horizon until then, and "
+    "`surecount rejects replay` brings them in"
 )
-_WAIT_MEND = (
-    "see what the partition's producers send: records that are rejected, or from an old clock, hold the watermark "
-    "where it is; `surecount rejects list` shows them"
-)
+_WAIT_MEND = "see what the partition's producers send: records from an old clock hold the watermark where it is"
 
 
 @dataclass(frozen=True)

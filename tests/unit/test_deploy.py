@@ -270,7 +270,7 @@ def test_the_application_runs_a_job_of_the_project_with_options_that_it_has() ->
     job = _load("application.yaml")["spec"]["job"]
     options = dict(zip(job["args"][::2], job["args"][1::2], strict=True))
     assert _in_project(options.pop("--python")).is_file()
-    known = (PROJECT / "jobs" / "running.py").read_text(encoding="utf-8")
+    known = (PROJECT / "jobs" / "submission.py").read_text(encoding="utf-8")
     assert all(f'"{option}"' in known for option in options)
     assert options["--parallelism"] == str(job["parallelism"])
     pipeline = config.load(KUBERNETES / Path(options["--pipeline"]).name)
