@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
-from jobs.connectors import by_bucket, decoded, sink, source, unpacked, watermarks
+from jobs.connectors import Clock, by_bucket, decoded, sink, source, unpacked, watermarks
 from jobs.operators import MERGED, DecodeAndCombine, Windows
 from jobs.submission import Bundle, run
 from surecount.config import Pipeline
@@ -41,7 +41,7 @@ def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments
         environment, pipeline, JOB, read, arguments,
         uid=_SOURCE, projected=pipeline.source.decode is None, batch_time_ms=pipeline.performance.batch_time,
     )  # fmt: skip
-    marks = watermarks(pipeline, JOB, _SOURCE, behind, bounded=arguments.bounded, follows_clock=True)
+    marks = watermarks(pipeline, JOB, _SOURCE, behind, bounded=arguments.bounded, clock=clock(pipeline))
     found = decoded(batches, decode, read, "decode", marks)
     merged = (
         by_bucket(found.pieces)
@@ -57,6 +57,14 @@ def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments
     sink(found.rejects, pipeline, JOB, "rejects", topics.rejects, "10_sink", arguments)
     sink(results, pipeline, JOB, "results", topics.results, "15_sink", arguments)
     sink(corrections, pipeline, JOB, "corrections", topics.corrections, "19_sink", arguments)
+
+
+def clock(pipeline: Pipeline) -> Clock:
+    """When the last windows close while nothing comes. What ingest writes can be read at its checkpoints, so two of
+    them may pass before a record is missing."""
+    source = pipeline.source
+    commits = 2 * pipeline.checkpoint.interval if pipeline.has_ingest else 0
+    return Clock(source.idle_after + commits, source.out_of_orderness + commits)
 
 
 def bundles(pipeline: Pipeline) -> Mapping[str, Bundle]:

@@ -69,8 +69,6 @@ def packed(
         "surecount.pack.records": str(packs.RECORDS),
         "surecount.pack.most": str(pipeline.source.max_value),
     }
-    if arguments.bounded:
-        properties["surecount.pack.bounded"] = ";".join(topics)
     if foreign := [topic for topic in topics if topic not in (*pipeline.copies, pipeline.topics.replay)]:
         properties["surecount.pack.foreign"] = ";".join(foreign)
     if projected:
@@ -133,13 +131,24 @@ def decoded(
     return Decoded(DataStream(sorted_), sorted_.getSideOutput(java.Outgoing.REJECTS))
 
 
-def watermarks(pipeline: Pipeline, job: str, uid: str, behind_ms: int, *, bounded: bool, follows_clock: bool) -> Any:
-    """How watermarks follow the event times of a source's partitions: ``behind_ms`` behind, per partition; and whether
-    they go on with the clock while nothing comes."""
+@dataclass(frozen=True)
+class Clock:
+    """While nothing comes, the watermark goes on with the clock after ``after_ms``: ``behind_ms`` behind what the event
+    time of a record would be."""
+
+    after_ms: int
+    behind_ms: int
+
+
+def watermarks(
+    pipeline: Pipeline, job: str, uid: str, behind_ms: int, *, bounded: bool, clock: Clock | None = None
+) -> Any:
+    """How watermarks follow the event times of a source's partitions: ``behind_ms`` behind, per partition."""
     # Where the input ends, so does every wait.
     idle_after = 0 if bounded else pipeline.source.idle_after
+    clocks = (clock.after_ms, clock.behind_ms) if clock else (0, 0)
     name = client_id(pipeline, job, uid)
-    return get_gateway().jvm.surecount.Watermarks(behind_ms, idle_after, _CLOCKS_MS, follows_clock, name)
+    return get_gateway().jvm.surecount.Watermarks(behind_ms, idle_after, _CLOCKS_MS, *clocks, name)
 
 
 def by_bucket(*streams: DataStream) -> KeyedStream:
@@ -197,6 +206,7 @@ def relayed(
 ) -> Any:
     """A Java stream of the records of a pathway's topics, on its own cluster, that say where they are from."""
     properties = reading(pipeline, pipeline.kafka_of(pathway), job, arguments) | {
+        "client.id.prefix": client_id(pipeline, job, "1_kafka"),
         # A look for new partitions that fails would restart the job.
         "default.api.timeout.ms": str(AWAY_MS),
     }

@@ -47,9 +47,7 @@ def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments
     read, replay = sources(pipeline.inlets), [topics.replay]
     times = event_times(pipeline, bounded=arguments.bounded)
     # By the clock, what producers send after a long silence would be beyond the horizon. No window waits for it here.
-    marks = watermarks(
-        pipeline, JOB, _SOURCE, pipeline.source.out_of_orderness, bounded=arguments.bounded, follows_clock=False
-    )
+    marks = watermarks(pipeline, JOB, _SOURCE, pipeline.source.out_of_orderness, bounded=arguments.bounded)
     wait_ms = _BATCH_TIMES * pipeline.performance.batch_time
 
     batches = source(environment, pipeline, JOB, read, arguments, uid=_SOURCE, batch_time_ms=wait_ms)

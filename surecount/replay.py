@@ -108,8 +108,8 @@ class Targets:
     def record(self, reject: Reject, partitions: Mapping[str, int]) -> Record:
         """What is to be sent, ``partitions`` being how many each topic has; raises LeftOutError."""
         topic = self.topic(reject)
-        if reject.value is None and reject.said("sha256"):
-            raise LeftOutError("its value was too large to be written, and is not there")
+        if reject.said("sha256") or reject.said("omitted"):
+            raise LeftOutError("it was too large to be written whole")
         partition = reject.number("partition")
         if partition is None or reject.number("offset") is None:
             raise LeftOutError("its headers do not say where it was")

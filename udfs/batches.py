@@ -74,6 +74,8 @@ class Taker:
 
     def _take_apart(self, packs: Batch) -> Taken:
         singles = split(packs.columns)
+        if not singles:
+            return Taken({}, [], PackTimes.none(len(packs.source)))
         taken = Taken({}, [], PackTimes.none(len(packs.source)))
         pieces, failed, why = dict[int, list[bytes]](), 0, ""
         # Each part is as many singles, the next one on top.

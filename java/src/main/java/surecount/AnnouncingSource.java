@@ -24,6 +24,7 @@ import org.apache.flink.connector.kafka.source.enumerator.KafkaSourceEnumState;
 import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.core.io.InputStatus;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.streaming.api.lineage.LineageVertex;
 import org.apache.flink.streaming.api.lineage.LineageVertexProvider;
 
@@ -44,17 +45,23 @@ public final class AnnouncingSource<T>
 
     private static final long serialVersionUID = 1L;
 
+    /** A stopping offset that is never reached: of a split that was moved, which is not done again. */
+    static final long MOVED = Long.MAX_VALUE;
+
     private final KafkaSource<T> source;
     private final Announcer<T> announcer;
     private final HashMap<String, Long> moved;
+    private final String clientIdPrefix;
 
     /** What stands for a partition that is read from now on; null where nobody needs that. */
     interface Announcer<T> extends Serializable {
         T announcement(String topic, int partition);
     }
 
-    /** {@code moved} has offsets to begin at by {@code TOPIC:PARTITION:OFFSET} of a snapshot. */
-    AnnouncingSource(KafkaSource<T> source, Announcer<T> announcer, Map<String, Long> moved) {
+    /** {@code moved} has offsets to begin at by {@code TOPIC:PARTITION:OFFSET} of a snapshot; the prefix is of consumers. */
+    AnnouncingSource(
+            KafkaSource<T> source, Announcer<T> announcer, Map<String, Long> moved, String clientIdPrefix) {
+        this.clientIdPrefix = clientIdPrefix;
         this.source = source;
         this.announcer = announcer;
         this.moved = new HashMap<>(moved);
@@ -67,7 +74,8 @@ public final class AnnouncingSource<T>
 
     @Override
     public SourceReader<T, KafkaPartitionSplit> createReader(SourceReaderContext context) throws Exception {
-        return new Reader<>(source.createReader(context), announcer, moved);
+        String clientId = clientIdPrefix + "-" + context.getIndexOfSubtask();
+        return new Reader<>(source.createReader(context), announcer, moved, Stops.of(clientId));
     }
 
     @Override
@@ -109,12 +117,18 @@ public final class AnnouncingSource<T>
         private final SourceReader<T, KafkaPartitionSplit> reader;
         private final Announcer<T> announcer;
         private final Map<String, Long> moved;
+        private final Map<TopicPartition, Long> stops;
         private final Queue<T> announcements = new ArrayDeque<>();
 
         /** What Flink waits for while neither records nor announcements are there. */
         private CompletableFuture<Void> available = CompletableFuture.completedFuture(null);
 
-        Reader(SourceReader<T, KafkaPartitionSplit> reader, Announcer<T> announcer, Map<String, Long> moved) {
+        Reader(
+                SourceReader<T, KafkaPartitionSplit> reader,
+                Announcer<T> announcer,
+                Map<String, Long> moved,
+                Map<TopicPartition, Long> stops) {
+            this.stops = stops;
             this.reader = reader;
             this.announcer = announcer;
             this.moved = moved;
@@ -142,6 +156,9 @@ public final class AnnouncingSource<T>
                 if (announcer != null) {
                     announcements.add(announcer.announcement(split.getTopic(), split.getPartition()));
                 }
+                split.getStoppingOffset()
+                        .filter(offset -> offset >= 0 && offset != MOVED)
+                        .ifPresent(offset -> stops.put(split.getTopicPartition(), offset));
                 all.add(moved(split));
             }
             reader.addSplits(all);
@@ -149,13 +166,18 @@ public final class AnnouncingSource<T>
         }
 
         private KafkaPartitionSplit moved(KafkaPartitionSplit split) {
-            Long offset = moved.get(split.getTopic() + ":" + split.getPartition() + ":" + split.getStartingOffset());
-            return offset == null
-                    ? split
-                    : new KafkaPartitionSplit(
+            long offset = split.getStartingOffset();
+            Long to = moved.get(split.getTopic() + ":" + split.getPartition() + ":" + offset);
+            if (to != null && split.getStoppingOffset().orElse(0L) != MOVED) {
+                return new KafkaPartitionSplit(split.getTopicPartition(), to, MOVED);
+            }
+            // Of a partition that came later. Kafka's consumer would pass over what is deleted by then.
+            return offset == KafkaPartitionSplit.EARLIEST_OFFSET
+                    ? new KafkaPartitionSplit(
                             split.getTopicPartition(),
-                            offset,
-                            split.getStoppingOffset().orElse(KafkaPartitionSplit.NO_STOPPING_OFFSET));
+                            0,
+                            split.getStoppingOffset().orElse(KafkaPartitionSplit.NO_STOPPING_OFFSET))
+                    : split;
         }
 
         @Override
@@ -167,10 +189,13 @@ public final class AnnouncingSource<T>
             if (records.isDone()) {
                 return records;
             }
-            CompletableFuture<Void> either = new CompletableFuture<>();
+            // The same one until it is done: whoever waits has the first that was asked for.
+            if (available.isDone()) {
+                available = new CompletableFuture<>();
+            }
+            CompletableFuture<Void> either = available;
             // An error is found by the next poll.
             records.whenComplete((nothing, error) -> either.complete(null));
-            available = either;
             return either;
         }
 
@@ -206,6 +231,7 @@ public final class AnnouncingSource<T>
 
         @Override
         public void close() throws Exception {
+            Stops.forget(stops);
             reader.close();
         }
     }

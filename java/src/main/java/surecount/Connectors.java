@@ -20,6 +20,8 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
  */
 public final class Connectors {
 
+    private static final String PREFIX = "client.id.prefix";
+
     private Connectors() {}
 
     /**
@@ -33,7 +35,7 @@ public final class Connectors {
             boolean bounded,
             boolean fromGroup) {
         PackSchema schema = new PackSchema(topics);
-        return new AnnouncingSource<>(kafka(properties, topics, schema, bounded, fromGroup), schema::announcement, moved);
+        return new AnnouncingSource<>(kafka(properties, topics, schema, bounded, fromGroup), schema::announcement, moved, properties.get(PREFIX));
     }
 
     /** A source of the records that a relay copies. */
@@ -43,7 +45,7 @@ public final class Connectors {
             Map<String, Long> moved,
             boolean bounded,
             boolean fromGroup) {
-        return new AnnouncingSource<>(kafka(properties, topics, new RelaySchema(), bounded, fromGroup), null, moved);
+        return new AnnouncingSource<>(kafka(properties, topics, new RelaySchema(), bounded, fromGroup), null, moved, properties.get(PREFIX));
     }
 
     private static <T> KafkaSource<T> kafka(

@@ -76,8 +76,9 @@ public final class Decoded extends AbstractStreamOperator<Row> implements OneInp
         super.initializeState(context);
         if (watermarks != null) {
             marks = watermarks.start();
+            // No union of all subtasks: Flink takes no checkpoint of that once one subtask has ended.
             newest = context.getOperatorStateStore()
-                    .getUnionListState(new ListStateDescriptor<>("newest", LongSerializer.INSTANCE));
+                    .getListState(new ListStateDescriptor<>("newest", LongSerializer.INSTANCE));
             for (long ms : newest.get()) {
                 marks.restore(ms);
             }

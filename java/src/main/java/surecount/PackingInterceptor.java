@@ -11,11 +11,10 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerC
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecords;
-import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetAndMetadata;
-import org.apache.flink.kafka.shaded.org.apache.kafka.common.PartitionInfo;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.config.ConfigException;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
 
 /**
  * Makes of the records that a consumer polls a few packs of them, each a record of Kafka's for whoever polls.
@@ -35,9 +34,6 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** How many records a pack holds at most. */
     static final String RECORDS_CONFIG = "surecount.pack.records";
 
-    /** Of a source that is to stop at the topics' ends: the topics, with semicolons between them. */
-    static final String BOUNDED_CONFIG = "surecount.pack.bounded";
-
     /**
      * Of values that are JSON, the members that fields of the pipeline are in: their names, with quotes between them.
      * Values are projected to them.
@@ -50,12 +46,12 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
     /** How many bytes of a value cross to Python at most; of one that has more, only its size does. */
     static final String MOST_CONFIG = "surecount.pack.most";
 
-    /** Of a pack of more than one record, headers aside. It keeps batches of packs close to their own limit. */
+    /** Of a pack of more than one record. It keeps batches of packs close to their own limit. */
     private static final int MOST_BYTES = 32 << 10;
 
     private int mostRecords;
     private Packer packer;
-    private Map<TopicPartition, Long> ends;
+    private String clientId;
     private Set<String> foreign;
 
     @Override
@@ -73,28 +69,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 most == null ? Integer.MAX_VALUE : Integer.parseInt(most));
         String others = (String) configs.get(FOREIGN_CONFIG);
         foreign = others == null ? Set.of() : new HashSet<>(Arrays.asList(others.split(";")));
-        String bounded = (String) configs.get(BOUNDED_CONFIG);
-        ends = bounded == null ? null : ends(Arrays.asList(bounded.split(";")), configs);
-    }
-
-    /**
-     * The topics' ends of now. A bounded source asks for them after this and stops there, so they are the same or
-     * further then. It leaves out a pack that reaches beyond the stop, whole: no pack may have it inside.
-     */
-    private static Map<TopicPartition, Long> ends(List<String> topics, Map<String, ?> configs) {
-        Map<String, Object> own = new HashMap<>(configs);
-        own.remove(ConsumerConfig.INTERCEPTOR_CLASSES_CONFIG);
-        own.remove(ConsumerConfig.CLIENT_ID_CONFIG);
-        own.remove(ConsumerConfig.METRIC_REPORTER_CLASSES_CONFIG);
-        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(own)) {
-            List<TopicPartition> partitions = new ArrayList<>();
-            for (String topic : topics) {
-                for (PartitionInfo found : consumer.partitionsFor(topic)) {
-                    partitions.add(new TopicPartition(topic, found.partition()));
-                }
-            }
-            return consumer.endOffsets(partitions);
-        }
+        clientId = (String) configs.get(ConsumerConfig.CLIENT_ID_CONFIG);
     }
 
     @Override
@@ -114,21 +89,17 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
 
     private List<ConsumerRecord<byte[], byte[]>> packs(
             TopicPartition partition, List<ConsumerRecord<byte[], byte[]>> records, long next) {
-        List<ConsumerRecord<byte[], byte[]>> packs = records.isEmpty()
-                ? new ArrayList<>()
-                : packs(records, end(partition), foreign.contains(partition.topic()));
+        long end = Stops.of(clientId, partition);
+        List<ConsumerRecord<byte[], byte[]>> packs =
+                records.isEmpty() ? new ArrayList<>() : packs(records, end, foreign.contains(partition.topic()));
         // A bounded source stops by the offsets of records.
-        if (ends == null && (records.isEmpty() || records.get(records.size() - 1).offset() < next - 1)) {
+        if (end == Stops.NONE && (records.isEmpty() || records.get(records.size() - 1).offset() < next - 1)) {
             byte[] content = records.isEmpty()
                     ? Pack.announcement(0, partition.partition())
                     : packs.remove(packs.size() - 1).value();
             packs.add(Packer.record(partition, next - 1, content));
         }
         return packs;
-    }
-
-    private long end(TopicPartition partition) {
-        return ends == null ? Long.MAX_VALUE : ends.getOrDefault(partition, 0L);
     }
 
     /** Runs of records as packs; each record from {@code end} on by itself. */
@@ -139,9 +110,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         long bytes = 0;
         for (int next = 0; next < records.size(); next++) {
             ConsumerRecord<byte[], byte[]> record = records.get(next);
-            long size = Pack.ENTRY_BYTES
-                    + (long) Math.max(record.serializedKeySize(), 0)
-                    + Math.max(record.serializedValueSize(), 0);
+            long size = size(record);
             boolean fits = next - first < mostRecords && bytes + size <= MOST_BYTES && record.offset() < end;
             if (next > first && !fits) {
                 packs.add(packer.pack(records.subList(first, next), aside));
@@ -152,6 +121,17 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         }
         packs.add(packer.pack(records.subList(first, records.size()), aside));
         return packs;
+    }
+
+    private static long size(ConsumerRecord<byte[], byte[]> record) {
+        long size = Pack.ENTRY_BYTES
+                + (long) Math.max(record.serializedKeySize(), 0)
+                + Math.max(record.serializedValueSize(), 0);
+        for (Header header : record.headers()) {
+            size += Pack.HEADER_ENTRY_BYTES + header.key().length();
+            size += header.value() == null ? 0 : header.value().length;
+        }
+        return size;
     }
 
     @Override

@@ -1,5 +1,6 @@
 package surecount;
 
+import java.io.Serializable;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -13,13 +14,19 @@ import java.util.Map;
  *   <li>A time more than {@code aheadMs} after the clock moves nothing. One after the clock counts as the clock.
  *   <li>A partition is idle once no time of it has come for {@code idleAfterMs}. That is measured in ticks while Kafka
  *       answers, so neither a blocked thread nor a broker that is away makes a partition idle.
- *   <li>While all are idle, and where it {@code followsClock}, the watermark goes on with the clock from the newest event
- *       time, so that the last windows close. It never passes the clock.
+ *   <li>While all are idle, and nothing has come for a while, the watermark goes on with the clock from the newest event
+ *       time, so that the last windows close: see {@link Clock}. It never passes the clock.
  * </ul>
  */
 final class PartitionWatermarks {
 
     static final long NONE = Long.MIN_VALUE;
+
+    /**
+     * How the clock moves the watermark: once nothing has come for {@code afterMs}, and {@code behindMs} behind the event
+     * time that a record would have now.
+     */
+    record Clock(long afterMs, long behindMs) implements Serializable {}
 
     /** What counts of the time between two ticks at most; ticks come each 200 ms. */
     static final long LONGEST_TICK_MS = 400;
@@ -27,7 +34,7 @@ final class PartitionWatermarks {
     private final long behindMs;
     private final long idleAfterMs;
     private final long aheadMs;
-    private final boolean followsClock;
+    private final Clock clock;
 
     private final Map<Long, Partition> partitions = new HashMap<>();
     private long watermark = NONE;
@@ -60,12 +67,12 @@ final class PartitionWatermarks {
         private final Quiet quiet = new Quiet();
     }
 
-    /** With an {@code idleAfterMs} of 0 nothing is ever idle. */
-    PartitionWatermarks(long behindMs, long idleAfterMs, long aheadMs, boolean followsClock) {
+    /** With an {@code idleAfterMs} of 0 nothing is ever idle; without a {@code clock} (null) records alone move time. */
+    PartitionWatermarks(long behindMs, long idleAfterMs, long aheadMs, Clock clock) {
         this.behindMs = behindMs;
         this.idleAfterMs = idleAfterMs;
         this.aheadMs = aheadMs;
-        this.followsClock = followsClock;
+        this.clock = clock;
     }
 
     /** The newest event time of all partitions, which a restart needs to go on with the clock. */
@@ -142,7 +149,10 @@ final class PartitionWatermarks {
     }
 
     private long byClock() {
-        return newestMs == NONE || !followsClock ? NONE : Math.min(newestMs + quiet.ms - Math.min(behindMs, idleAfterMs), nowMs);
+        if (clock == null || newestMs == NONE || quiet.ms < clock.afterMs()) {
+            return NONE;
+        }
+        return Math.min(newestMs + quiet.ms - clock.behindMs(), nowMs);
     }
 
     /** Whether nothing waits for this subtask: all its partitions are idle, or it has had none for as long. */

@@ -10,21 +10,29 @@ public final class Watermarks implements Serializable {
     private final long behindMs;
     private final long idleAfterMs;
     private final long aheadMs;
-    private final boolean followsClock;
+    private final PartitionWatermarks.Clock clock;
     private final String clientIdPrefix;
 
-    /** See {@link PartitionWatermarks}; the prefix is the property {@code client.id.prefix} of the source. */
+    /**
+     * See {@link PartitionWatermarks}; with a {@code clockAfterMs} of 0 the clock moves nothing. The prefix is the property
+     * {@code client.id.prefix} of the source.
+     */
     public Watermarks(
-            long behindMs, long idleAfterMs, long aheadMs, boolean followsClock, String clientIdPrefix) {
+            long behindMs,
+            long idleAfterMs,
+            long aheadMs,
+            long clockAfterMs,
+            long clockBehindMs,
+            String clientIdPrefix) {
         this.behindMs = behindMs;
         this.idleAfterMs = idleAfterMs;
         this.aheadMs = aheadMs;
-        this.followsClock = followsClock;
+        this.clock = clockAfterMs == 0 ? null : new PartitionWatermarks.Clock(clockAfterMs, clockBehindMs);
         this.clientIdPrefix = clientIdPrefix;
     }
 
     PartitionWatermarks start() {
-        return new PartitionWatermarks(behindMs, idleAfterMs, aheadMs, followsClock);
+        return new PartitionWatermarks(behindMs, idleAfterMs, aheadMs, clock);
     }
 
     /** The client id of a subtask's consumer, as Flink's Kafka source makes it. */

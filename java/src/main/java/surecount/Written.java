@@ -28,6 +28,7 @@ public final class Written implements KafkaRecordSerializationSchema<byte[][]>, 
 
     private static final long serialVersionUID = 1L;
 
+    private static final String OURS = "surecount.";
     static final String SIZE = "surecount.size";
     static final String SHA256 = "surecount.sha256";
     static final String HEAD = "surecount.head";
@@ -96,7 +97,10 @@ public final class Written implements KafkaRecordSerializationSchema<byte[][]>, 
         List<Integer> largest = new ArrayList<>();
         largest.add(Outgoing.KEY);
         for (int i = Outgoing.HEADERS; i < end; i += 2) {
-            largest.add(i);
+            // The job's own ones say where the record is from, and why it is here.
+            if (!new String(parts[i], StandardCharsets.UTF_8).startsWith(OURS)) {
+                largest.add(i);
+            }
         }
         largest.sort(Comparator.comparingInt((Integer part) -> bytes(parts, part)).reversed());
         boolean[] isOmitted = new boolean[parts.length];

@@ -26,9 +26,10 @@ class AnnouncingSourceTest {
     private final List<String> out = new ArrayList<>();
     private final List<String> calls = new ArrayList<>();
     private final FakeReader fake = new FakeReader();
+    private final Map<TopicPartition, Long> stops = Stops.of("announcing-0");
     private final PackSchema schema = new PackSchema(List.of("a", "b"));
     private final AnnouncingSource.Reader<byte[]> reader =
-            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L));
+            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L), stops);
 
     private static KafkaPartitionSplit split(String topic, int partition) {
         return new KafkaPartitionSplit(new TopicPartition(topic, partition), 0);
@@ -55,12 +56,33 @@ class AnnouncingSourceTest {
     }
 
     @Test
-    void onlyAnOffsetThatIsGoneIsMoved() {
-        for (long offset : new long[] {100, 99, 0}) {
-            reader.addSplits(List.of(new KafkaPartitionSplit(new TopicPartition("a", 5), offset, 900)));
-            reader.addSplits(List.of(new KafkaPartitionSplit(new TopicPartition("a", 4), offset)));
-        }
-        assertEquals(List.of(700L, 100L, 99L, 99L, 0L, 0L), fake.offsets);
+    void anOffsetThatIsGoneIsMovedOnce() {
+        TopicPartition partition = new TopicPartition("a", 5);
+        reader.addSplits(List.of(new KafkaPartitionSplit(partition, 100)));
+        reader.addSplits(List.of(new KafkaPartitionSplit(partition, 100, AnnouncingSource.MOVED)));
+        reader.addSplits(List.of(new KafkaPartitionSplit(partition, 99)));
+        reader.addSplits(List.of(new KafkaPartitionSplit(new TopicPartition("a", 4), 100)));
+        assertEquals(List.of(700L, 100L, 99L, 100L), fake.offsets);
+        assertEquals(AnnouncingSource.MOVED, fake.first.getStoppingOffset().orElseThrow());
+        assertEquals(Map.of(), stops);
+    }
+
+    @Test
+    void aPartitionThatCameLaterBeginsAtNothingThatIsGone() {
+        TopicPartition partition = new TopicPartition("a", 5);
+        reader.addSplits(List.of(new KafkaPartitionSplit(partition, KafkaPartitionSplit.EARLIEST_OFFSET)));
+        assertEquals(List.of(0L), fake.offsets);
+    }
+
+    @Test
+    void theConsumerIsToldWhereABoundedSourceStops() throws Exception {
+        TopicPartition partition = new TopicPartition("a", 1);
+        reader.addSplits(List.of(new KafkaPartitionSplit(partition, 7, 900), split("b", 1)));
+        assertEquals(900, Stops.of("announcing-0", partition));
+        assertEquals(Stops.NONE, Stops.of("announcing-0", new TopicPartition("b", 1)));
+        assertEquals(Stops.NONE, Stops.of(null, partition));
+        reader.close();
+        assertEquals(Stops.NONE, Stops.of("announcing-0", partition));
     }
 
     @Test
@@ -75,6 +97,8 @@ class AnnouncingSourceTest {
     void anAnnouncementIsAvailableAtOnce() throws Exception {
         CompletableFuture<Void> before = reader.isAvailable();
         assertFalse(before.isDone());
+        // Flink asks more than once, and waits for the first.
+        reader.isAvailable();
         reader.addSplits(List.of(split("a", 1)));
         assertTrue(before.isDone());
         assertTrue(reader.isAvailable().isDone());
@@ -153,6 +177,7 @@ class AnnouncingSourceTest {
     @SuppressWarnings("try")
     private final class FakeReader implements SourceReader<byte[], KafkaPartitionSplit> {
         private final List<Long> offsets = new ArrayList<>();
+        private KafkaPartitionSplit first;
         private final List<String> records = new ArrayList<>();
         private final CompletableFuture<Void> available = new CompletableFuture<>();
         private boolean isEnded;
@@ -182,6 +207,7 @@ class AnnouncingSourceTest {
 
         @Override
         public void addSplits(List<KafkaPartitionSplit> splits) {
+            first = first == null ? splits.get(0) : first;
             splits.forEach(split -> offsets.add(split.getStartingOffset()));
             calls.add("add " + String.join(" ", splits.stream().map(KafkaPartitionSplit::splitId).toList()));
         }

@@ -35,7 +35,7 @@ class DecodedTest {
     private int batch;
 
     private static Decoded decoded(String clientIdPrefix) {
-        return new Decoded(List.of("a", "b"), new Watermarks(BEHIND, IDLE_AFTER, 60_000, true, clientIdPrefix));
+        return new Decoded(List.of("a", "b"), new Watermarks(BEHIND, IDLE_AFTER, 60_000, IDLE_AFTER, BEHIND, clientIdPrefix));
     }
 
     /** The end of the next batch; entries are topic, partition, time, newest. */

@@ -69,6 +69,6 @@ class FetchesTest {
         fetches.configure(Map.of());
         fetches.init(List.of());
         fetches.close();
-        assertEquals("prefix-3", new Watermarks(0, 0, 0, true, "prefix").clientId(3));
+        assertEquals("prefix-3", new Watermarks(0, 0, 0, 0, 0, "prefix").clientId(3));
     }
 }

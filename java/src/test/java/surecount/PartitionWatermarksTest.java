@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
+import surecount.PartitionWatermarks.Clock;
 
 class PartitionWatermarksTest {
 
@@ -19,7 +20,7 @@ class PartitionWatermarksTest {
     private static final long AHEAD = 60_000;
     private static final long T = 1_700_000_000_000L;
 
-    private final PartitionWatermarks marks = new PartitionWatermarks(BEHIND, IDLE_AFTER, AHEAD, true);
+    private final PartitionWatermarks marks = new PartitionWatermarks(BEHIND, IDLE_AFTER, AHEAD, new Clock(0, Math.min(BEHIND, IDLE_AFTER)));
     private long nowMs = T;
 
     private void seen(int partition, long timeMs) {
@@ -115,7 +116,7 @@ class PartitionWatermarksTest {
 
     @Test
     void theClockIsNotPassed() {
-        PartitionWatermarks eager = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, true);
+        PartitionWatermarks eager = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, new Clock(0, 0));
         eager.seen(0, 0, T, T + AHEAD, T);
         for (long now = T; now <= T + 10_000; now += 200) {
             eager.tick(now, true);
@@ -126,7 +127,7 @@ class PartitionWatermarksTest {
 
     @Test
     void theClockMovesNothingWhereItIsNotFollowed() {
-        PartitionWatermarks still = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, false);
+        PartitionWatermarks still = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, null);
         still.seen(0, 0, T, T, T);
         assertEquals(T, still.watermark());
         for (long now = T; now <= T + 10_000; now += 200) {
@@ -137,8 +138,19 @@ class PartitionWatermarksTest {
     }
 
     @Test
+    void recordsThatMoveNoWatermarkHoldTheClockBack() {
+        PartitionWatermarks found = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, new Clock(IDLE_AFTER, 0));
+        for (long now = T; now <= T + 10 * IDLE_AFTER; now += 200) {
+            found.seen(0, 0, NONE, now, now);
+            found.tick(now, true);
+            assertEquals(NONE, found.watermark());
+        }
+        assertTrue(found.isIdle());
+    }
+
+    @Test
     void theClockGoesOnAfterARestart() {
-        PartitionWatermarks restored = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, true);
+        PartitionWatermarks restored = new PartitionWatermarks(0, IDLE_AFTER, AHEAD, new Clock(0, 0));
         restored.restore(marks.newest());
         restored.restore(T);
         restored.announce(0, 0);
@@ -181,7 +193,7 @@ class PartitionWatermarksTest {
 
     @Test
     void aBoundedJobIsNeverIdle() {
-        PartitionWatermarks bounded = new PartitionWatermarks(BEHIND, 0, AHEAD, true);
+        PartitionWatermarks bounded = new PartitionWatermarks(BEHIND, 0, AHEAD, new Clock(0, 0));
         for (long now = T; now <= T + 1_000_000; now += 200) {
             bounded.tick(now, true);
         }
@@ -204,7 +216,7 @@ class PartitionWatermarksTest {
             long behind = random.nextInt(3) * 1_000L;
             long idleAfter = random.nextInt(4) * 500L;
             Model model = new Model(behind, idleAfter, 1_000);
-            PartitionWatermarks found = new PartitionWatermarks(behind, idleAfter, 1_000, true);
+            PartitionWatermarks found = new PartitionWatermarks(behind, idleAfter, 1_000, new Clock(0, Math.min(behind, idleAfter)));
             long now = 100_000;
             for (int i = 0; i < 80; i++) {
                 now += random.nextInt(20) == 0 ? random.nextInt(3_000) - 1_000 : random.nextInt(300);
