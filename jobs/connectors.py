@@ -96,12 +96,11 @@ def reading(pipeline: Pipeline, kafka: Kafka, job: str, arguments: Namespace) ->
     return properties
 
 
-def where(arguments: Namespace) -> tuple[dict[str, Any], bool, bool]:
+def where(arguments: Namespace) -> tuple[dict[str, str], bool, bool]:
     """Where a source begins and ends: offsets to begin at in place of those of a snapshot, whether it ends, and whether
     it begins where its group has committed."""
-    long = get_gateway().jvm.Long
     moved = (text.rpartition(":") for text in arguments.moved)
-    return {place: long.valueOf(offset) for place, _, offset in moved}, arguments.bounded, arguments.generation > 0
+    return {place: offset for place, _, offset in moved}, arguments.bounded, arguments.generation > 0
 
 
 def _members(pipeline: Pipeline) -> list[str]:

@@ -33,9 +33,6 @@ def producer_of(run: Running) -> Producer:
 
 
 DECODE = """
-from datetime import datetime
-
-
 def decode(value):
     moment, customer = value.decode().split(";")
     return {"ts": int(moment), "customer": customer, "amount": 1}
@@ -47,8 +44,9 @@ def test_history_through_a_decode_function_makes_no_correction(
     make: Callable[..., Running], tmp_path: Path, *, bounded: bool
 ) -> None:
     """300,000 rows that are a year old, in order in each partition, whose Kafka timestamps are of today."""
-    run = make(PIPELINE.replace('topics = ["NAME.in"]', 'topics = ["NAME.in"]\ndecode = "history:decode"'))
-    (tmp_path / "history.py").write_text(DECODE)
+    module = f"history_{bounded}"
+    run = make(PIPELINE.replace('topics = ["NAME.in"]', f'topics = ["NAME.in"]\ndecode = "{module}:decode"'))
+    (tmp_path / f"{module}.py").write_text(DECODE)
     producer, first = producer_of(run), now_ms() - YEAR_MS
     for number in range(300_000):
         # Partition 1 is a minute behind, and read at another pace.

@@ -60,11 +60,12 @@ public final class AnnouncingSource<T>
 
     /** {@code moved} has offsets to begin at by {@code TOPIC:PARTITION:OFFSET} of a snapshot; the prefix is of consumers. */
     AnnouncingSource(
-            KafkaSource<T> source, Announcer<T> announcer, Map<String, Long> moved, String clientIdPrefix) {
+            KafkaSource<T> source, Announcer<T> announcer, Map<String, String> moved, String clientIdPrefix) {
         this.clientIdPrefix = clientIdPrefix;
         this.source = source;
         this.announcer = announcer;
-        this.moved = new HashMap<>(moved);
+        this.moved = new HashMap<>();
+        moved.forEach((place, offset) -> this.moved.put(place, Long.valueOf(offset)));
     }
 
     @Override

@@ -31,7 +31,7 @@ public final class Connectors {
     public static AnnouncingSource<byte[]> source(
             Map<String, String> properties,
             List<String> topics,
-            Map<String, Long> moved,
+            Map<String, String> moved,
             boolean bounded,
             boolean fromGroup) {
         PackSchema schema = new PackSchema(topics);
@@ -42,7 +42,7 @@ public final class Connectors {
     public static AnnouncingSource<byte[][]> relaySource(
             Map<String, String> properties,
             List<String> topics,
-            Map<String, Long> moved,
+            Map<String, String> moved,
             boolean bounded,
             boolean fromGroup) {
         return new AnnouncingSource<>(kafka(properties, topics, new RelaySchema(), bounded, fromGroup), null, moved, properties.get(PREFIX));
