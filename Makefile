@@ -26,7 +26,7 @@ interleavings: setup ## two operators at once, whose commands are killed: make i
 test: setup ## the whole suite, some 22 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
-	@$(BIN)/python -m pytest tests/cluster tests/job -n 3 --dist loadfile --no-loadscope-reorder --durations 25
+	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
