@@ -41,8 +41,8 @@ def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments
         environment, pipeline, JOB, read, arguments,
         uid=_SOURCE, projected=pipeline.source.decode is None, batch_time_ms=pipeline.performance.batch_time,
     )  # fmt: skip
-    marks = watermarks(pipeline, JOB, _SOURCE, behind, bounded=arguments.bounded, clock=clock(pipeline))
-    found = decoded(batches, decode, read, "decode", marks)
+    timed = watermarks(pipeline, JOB, _SOURCE, behind, bounded=arguments.bounded, clock=clock(pipeline))
+    found = decoded(batches, decode, read, "decode", timed)
     merged = (
         by_bucket(found.pieces)
         .process(Windows(pipeline.aggregate_spec(), pipeline.watermark_patience), MERGED)

@@ -25,7 +25,7 @@ AWAY_MS = 600_000
 """How long a cluster of a pathway may be away while a relay looks for new partitions, before that restarts the job."""
 
 _BATCH_BYTES = 16 << 20
-"""Of a batch that Python gets, unless a single record is larger."""
+"""The largest batch that Python gets, unless a single record is larger."""
 
 _CLOCKS_MS = 60_000
 """How far the clocks of two machines may be apart: a record that is from further in the future moves no watermark."""
@@ -44,11 +44,12 @@ def source(
 ) -> DataStream:
     """Batches of the records of topics, as :func:`udfs.packs.read_batch` reads them.
 
-    ``projected`` leaves out of values what no field of the pipeline is in; rejects find them whole all the same.
+    With ``projected``, values cross to Python without the members that the pipeline does not use. Rejects have them
+    whole.
     """
-    properties = packed(pipeline, job, topics, arguments, uid=uid, projected=projected)
+    properties = packing_properties(pipeline, job, topics, arguments, uid=uid, projected=projected)
     java = get_gateway().jvm.surecount
-    built = java.Connectors.source(properties, [*topics], *where(arguments))
+    built = java.Connectors.source(properties, [*topics], *start_and_end(arguments))
     # Watermarks are made behind decoding, which finds the event times.
     arrived = environment.from_source(Source(built), WatermarkStrategy.no_watermarks(), uid)
     arrived.uid(with_generation(uid, arguments))
@@ -57,11 +58,11 @@ def source(
     return DataStream(batches).uid(f"{uid}_batches")
 
 
-def packed(
+def packing_properties(
     pipeline: Pipeline, job: str, topics: Sequence[str], arguments: Namespace, *, uid: str, projected: bool
 ) -> dict[str, str]:
     """The properties of a consumer that makes packs of records."""
-    properties = reading(pipeline, pipeline.kafka, job, arguments) | {
+    properties = consumer_properties(pipeline, pipeline.kafka, job, arguments) | {
         "client.id.prefix": client_id(pipeline, job, uid),
         "metric.reporters": "surecount.Fetches",
         "interceptor.classes": "surecount.PackingInterceptor",
@@ -77,11 +78,11 @@ def packed(
 
 
 def client_id(pipeline: Pipeline, job: str, uid: str) -> str:
-    """What the consumers of a source call themselves, before the number of the subtask."""
+    """The client id of a source's consumers, without the number of the subtask."""
     return f"{pipeline.group_id(job)}.{uid}"
 
 
-def reading(pipeline: Pipeline, kafka: Kafka, job: str, arguments: Namespace) -> dict[str, str]:
+def consumer_properties(pipeline: Pipeline, kafka: Kafka, job: str, arguments: Namespace) -> dict[str, str]:
     """A consumer's properties."""
     properties = for_java(kafka) | {
         "group.id": pipeline.group_id(job),
@@ -96,9 +97,9 @@ def reading(pipeline: Pipeline, kafka: Kafka, job: str, arguments: Namespace) ->
     return properties
 
 
-def where(arguments: Namespace) -> tuple[dict[str, str], bool, bool]:
-    """Where a source begins and ends: offsets to begin at in place of those of a snapshot, whether it ends, and whether
-    it begins where its group has committed."""
+def start_and_end(arguments: Namespace) -> tuple[dict[str, str], bool, bool]:
+    """Where a source begins and ends: the offsets that replace some of the snapshot's, whether the source is bounded,
+    and whether it begins at its group's committed offsets."""
     moved = (text.rpartition(":") for text in arguments.moved)
     return {place: offset for place, _, offset in moved}, arguments.bounded, arguments.generation > 0
 
@@ -132,8 +133,8 @@ def decoded(
 
 @dataclass(frozen=True)
 class Clock:
-    """While nothing comes, the watermark goes on with the clock after ``after_ms``: ``behind_ms`` behind what the event
-    time of a record would be."""
+    """How the watermark follows the clock while no record comes: it starts after ``after_ms`` of silence, and stays
+    ``behind_ms`` behind the event time that a record would have."""
 
     after_ms: int
     behind_ms: int
@@ -151,9 +152,9 @@ def watermarks(
 
 
 def by_bucket(*streams: DataStream) -> KeyedStream:
-    """Pieces of :class:`Decoded` keyed by their buckets.
+    """Key the pieces of :class:`Decoded` by bucket.
 
-    As ``key_by`` has it, but for its operator in Python, which would take each piece to Python and back.
+    PyFlink's ``key_by`` would add a Python operator, and send each piece to Python and back.
     """
     pieces = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     key = Types.ROW([Types.INT()]).get_java_type_info()
@@ -171,11 +172,12 @@ def sink(outgoing: Any, pipeline: Pipeline, job: str, kind: str, topic: str, uid
     """Write a Java stream of outgoing records to a topic, exactly once."""
     prefix = pipeline.transactional_id_prefix(job, kind)
     most = _REJECT_BYTES if kind == "rejects" else 0
-    written = get_gateway().jvm.surecount.Connectors.sink(writing(pipeline), topic, prefix, _GUARANTEE, most)
+    properties = producer_properties(pipeline)
+    written = get_gateway().jvm.surecount.Connectors.sink(properties, topic, prefix, _GUARANTEE, most)
     outgoing.sinkTo(written).name(kind).uid(with_generation(uid, arguments))
 
 
-def writing(pipeline: Pipeline) -> dict[str, str]:
+def producer_properties(pipeline: Pipeline) -> dict[str, str]:
     """A producer's properties."""
     return for_java(pipeline.kafka) | {
         "transaction.timeout.ms": str(pipeline.sink.transaction_timeout),
@@ -195,8 +197,8 @@ _REJECT_BYTES = LARGEST_RECORD - (1 << 20)
 
 
 def with_generation(uid: str, arguments: Namespace) -> str:
-    """A source's or sink's uid. Where topics came back from a backup, offsets and transactions in a snapshot are those
-    of topics that are gone: under another uid, sources and sinks begin anew."""
+    """The uid of a source or sink. After a recovery from a backup it has a suffix, so that the source or sink ignores
+    the snapshot's offsets and transactions: they belong to topics that are gone."""
     return f"{uid}_{arguments.generation}" if arguments.generation else uid
 
 
@@ -204,13 +206,13 @@ def relayed(
     environment: StreamExecutionEnvironment, pipeline: Pipeline, job: str, pathway: Pathway, arguments: Namespace
 ) -> Any:
     """A Java stream of the records of a pathway's topics, on its own cluster, that say where they are from."""
-    properties = reading(pipeline, pipeline.kafka_of(pathway), job, arguments) | {
+    properties = consumer_properties(pipeline, pipeline.kafka_of(pathway), job, arguments) | {
         "client.id.prefix": client_id(pipeline, job, "1_kafka"),
         # A look for new partitions that fails would restart the job.
         "default.api.timeout.ms": str(AWAY_MS),
     }
     topics: Iterable[str] = pathway.topics
     java = get_gateway().jvm.surecount
-    built = java.Connectors.relaySource(properties, [*topics], *where(arguments))
+    built = java.Connectors.relaySource(properties, [*topics], *start_and_end(arguments))
     stream = environment.from_source(Source(built), WatermarkStrategy.no_watermarks(), "source")
     return stream.uid(with_generation("1_kafka", arguments))._j_data_stream

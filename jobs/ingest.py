@@ -47,11 +47,11 @@ def build(environment: StreamExecutionEnvironment, pipeline: Pipeline, arguments
     read, replay = sources(pipeline.inlets), [topics.replay]
     times = event_times(pipeline, bounded=arguments.bounded)
     # By the clock, what producers send after a long silence would be beyond the horizon. No window waits for it here.
-    marks = watermarks(pipeline, JOB, _SOURCE, pipeline.source.out_of_orderness, bounded=arguments.bounded)
+    timed = watermarks(pipeline, JOB, _SOURCE, pipeline.source.out_of_orderness, bounded=arguments.bounded)
     wait_ms = _BATCH_TIMES * pipeline.performance.batch_time
 
     batches = source(environment, pipeline, JOB, read, arguments, uid=_SOURCE, batch_time_ms=wait_ms)
-    found = decoded(batches, DecodeAndIdentify(job, spec, pipeline.inlets, times), read, "decode", marks)
+    found = decoded(batches, DecodeAndIdentify(job, spec, pipeline.inlets, times), read, "decode", timed)
     batches = source(environment, pipeline, JOB, replay, arguments, uid=_REPLAYED, batch_time_ms=wait_ms)
     replayed = decoded(batches, DecodeReplayed(job, spec, topics.replay), replay, "decode_replayed")
 

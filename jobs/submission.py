@@ -56,7 +56,7 @@ def run(
 
 
 def execute(environment: StreamExecutionEnvironment, name: str, bundles: Mapping[str, Bundle]) -> None:
-    """As ``environment.execute(name)``, but that each Python operator has a bundle of its own size."""
+    """Do what ``environment.execute(name)`` does, with a bundle size for each Python operator."""
     j_environment = environment._j_stream_execution_environment
     if _cluster_has_python():
         # The client would send 40 MB of Flink's own jar for Python with every job.

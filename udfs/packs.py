@@ -165,7 +165,7 @@ def split(columns: Sequence[pa.Array]) -> list[Single]:
     for pack, (index, values, keys, lengths, texts) in enumerate(zip(*(c.to_pylist() for c in columns), strict=True)):
         contents = [_Cut(values), _Cut(keys), _Cut(lengths), _Cut(texts)]
         start = 0
-        for at in range(0, len(index or b""), ENTRY.itemsize):
+        for at in range(0, len(index), ENTRY.itemsize):
             entry = index[at : at + ENTRY.itemsize]
             _, _, key, value, headers, size = np.frombuffer(entry, ENTRY)[0].tolist()
             of_headers = contents[2].next(headers * 8)
@@ -179,8 +179,8 @@ def split(columns: Sequence[pa.Array]) -> list[Single]:
 class _Cut:
     """Bytes that are taken piece by piece."""
 
-    def __init__(self, data: bytes | None) -> None:
-        self._data = data or b""
+    def __init__(self, data: bytes) -> None:
+        self._data = data
         self._at = 0
 
     def next(self, length: int) -> bytes:

@@ -232,7 +232,7 @@ class Records:
         return words.reshape(-1, 2)[column.offset : column.offset + len(column)]
 
     def cut(self, records: int = 2_000, size: int = 4 << 20) -> Iterator[Records]:
-        """These in parts, each of so many records and bytes at most; a record that is larger is a part of its own."""
+        """Split into parts of at most so many records and bytes; a larger record is a part by itself."""
         ends = np.cumsum(self._sizes())
         start, number = 0, len(ends)
         while start < number:

@@ -157,7 +157,8 @@ def _frames(content: Content, job: str, said: Sequence[str]) -> pa.Buffer:
 
 
 def _own(headers: pa.MapArray, taken: Sequence[str]) -> tuple[Int64s, pa.Array]:
-    """How many own headers each record has, and these as they stand in a frame, without those whose name is taken."""
+    """The number of own headers of each record, and their bytes as a frame has them; headers with a taken name are left
+    out."""
     counts, names, values = parts_of(headers)
     is_taken = pc.is_in(names, pa.array([_named(name) for name in taken], pa.binary()))
     if is_taken.true_count:

@@ -33,6 +33,9 @@ ACCEPTABLE = {
     "removes later cannot be recounted",
 }
 
+EARLIEST = -2
+"""Flink's offset of a partition of which nothing was read, where its source began with the earliest record."""
+
 _ABORTED = ("PrepareAbort", "CompleteAbort")
 
 # The kinds of topics that a job always writes, but for relays.
@@ -122,6 +125,8 @@ def _unchecked(pipeline: Pipeline, job: str) -> Iterator[Refusal]:
 
 def _offsets(pipeline: Pipeline, snapshot: Snapshot, held: Mapping[Place, tuple[int, int]]) -> Iterator[Refusal]:
     own = pipeline.written
+    # Ledgers of earlier versions do not tell. A partition that came later began at 0.
+    begins = {(topic, partition): low for topic, partition, low in snapshot.run.begins}
     read_now = {topic for topic, _ in held}
     for (topic, partition), offset in snapshot.offsets.items():
         if topic not in read_now:
@@ -140,7 +145,9 @@ def _offsets(pipeline: Pipeline, snapshot: Snapshot, held: Mapping[Place, tuple[
             )
             continue
         low, high = held[topic, partition]
-        # Below 0 are markers: earliest, latest, committed.
+        if offset == EARLIEST and begins:
+            offset = begins.get((topic, partition), 0)
+        # What else is below 0 is a marker as well, and says nothing.
         if 0 <= offset < low and not may_be_markers(low - offset, high - low, in_transactions=topic in own):
             yield Refusal(
                 "records_gone",

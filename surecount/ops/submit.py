@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from surecount.ops.flink import RUNNING_STATES, Flink
 from surecount.ops.launch import RefusedError, launch
 from surecount.ops.ledger import Ledger, Run, TakenError, begun, config_of, hash_of, newest, now_ms
 from surecount.ops.restore import LATEST, check_accepted, find, first_offsets, ids_of_topics
+from surecount.ops.restore_rules import EARLIEST
 from surecount.ops.snapshots import Folders
 from surecount.ops.steps import OnStep, Step, unheard
 from surecount.ops.storage import uri_of
@@ -166,12 +167,18 @@ def gone_offsets(pipeline: Pipeline, job: str, run: Run) -> list[str]:
         if "unchecked" in run.accepted:
             return []
         raise
-    gone = []
-    for topic, partition, offset in run.offsets:
+    return moved(run.offsets, held)
+
+
+def moved(offsets: Iterable[tuple[str, int, int]], held: Mapping[tuple[str, int], tuple[int, int]]) -> list[str]:
+    """Those of the offsets that topics do not hold, as TOPIC:PARTITION:OFFSET:TO. ``held`` are the first offset and
+    that after the last record."""
+    found = []
+    for topic, partition, offset in offsets:
         low, high = held.get((topic, partition), (0, offset))
-        if 0 <= offset < low or offset > high:
-            gone.append(f"{topic}:{partition}:{offset}:{low}")
-    return gone
+        if (offset == EARLIEST and low > 0) or 0 <= offset < low or offset > high:
+            found.append(f"{topic}:{partition}:{offset}:{low}")
+    return found
 
 
 def confirm(pipeline: Pipeline, job: str, flink: Flink, job_id: str, on_step: OnStep = unheard) -> None:

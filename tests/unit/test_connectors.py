@@ -19,7 +19,7 @@ PIPELINE = config.parse(SHOP, "shop.toml")
 
 def read(topics: list[str], *, bounded: bool = False) -> dict[str, str]:
     arguments = Namespace(bounded=bounded, generation=0, moved=[])
-    return connectors.packed(PIPELINE, "ingest", topics, arguments, uid="1_kafka", projected=False)
+    return connectors.packing_properties(PIPELINE, "ingest", topics, arguments, uid="1_kafka", projected=False)
 
 
 def test_a_bounded_source_looks_for_no_partitions() -> None:
@@ -43,4 +43,4 @@ def test_headers_are_put_aside_in_topics_of_others(topics: list[str], foreign: s
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_sinks_compress_as_they_are_told(codec: str) -> None:
     told = config.parse({**SHOP, "sink": {"compression": codec}}, "shop.toml")
-    assert connectors.writing(told)["compression.type"] == codec
+    assert connectors.producer_properties(told)["compression.type"] == codec

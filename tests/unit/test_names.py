@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.connectors import packed
+from jobs.connectors import packing_properties
 from surecount import config
 from surecount.audit.outputs import OutputReader
 from surecount.audit.truth import Truth
@@ -119,7 +119,7 @@ def test_a_name_is_refused_in_words_or_written_as_it_is(names: list[str], ascii_
     # The jar's list has quotes between names.
     outermost = '"'.join(dict.fromkeys(path.split(".")[0] for path in names))
     arguments = Namespace(bounded=False, generation=0, moved=[])
-    read = packed(pipeline, "aggregate", ["in"], arguments, uid="1_kafka", projected=True)
+    read = packing_properties(pipeline, "aggregate", ["in"], arguments, uid="1_kafka", projected=True)
     assert read["surecount.pack.fields"] == outermost
 
 

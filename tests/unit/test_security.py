@@ -139,7 +139,10 @@ def test_the_java_client_is_told_where_secrets_are_and_no_secret(tmp_path: Path)
     }
     assert translation.for_java(kafka) == expected
     secured, arguments = pipeline(kafka.security), Namespace(bounded=False, generation=0, moved=[])
-    for properties in (connectors.reading(secured, secured.kafka, "aggregate", arguments), connectors.writing(secured)):
+    for properties in (
+        connectors.consumer_properties(secured, secured.kafka, "aggregate", arguments),
+        connectors.producer_properties(secured),
+    ):
         assert expected.items() <= properties.items()
 
 

@@ -21,3 +21,35 @@ def test_planning_imports_no_beam() -> None:
     """In a process of its own, as in this one other tests may have imported it."""
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "\n"
+
+
+_STEPS = """
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+
+from jobs.submission import Bundle, execute
+from surecount.errors import SurecountError
+
+def refused(uid, bundles):
+    environment = StreamExecutionEnvironment.get_execution_environment()
+    step = environment.from_collection([1]).map(str).name("decode")
+    if uid:
+        step.uid(uid)
+    discard = get_gateway().jvm.org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink()
+    step._j_data_stream.sinkTo(discard).uid("sink")
+    try:
+        execute(environment, "job", bundles)
+    except SurecountError as error:
+        print(error.message)
+
+refused(None, {})
+refused("decode", {"windows": Bundle(1, 1)})
+"""
+
+
+def test_a_step_without_uid_and_a_bundle_of_no_step_are_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", _STEPS], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    without, of_none = done.stdout.splitlines()
+    assert "has no uid, so no snapshot could be restored to it" in without
+    assert of_none == "no step of the job is called windows"

@@ -10,7 +10,7 @@ from surecount import config
 from surecount.errors import SurecountError
 from surecount.local.layout import PROJECT
 from surecount.ops.launch import settings_for
-from surecount.ops.submit import client_environment
+from surecount.ops.submit import client_environment, moved
 
 
 def test_a_flink_of_its_own_is_used_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +34,11 @@ def test_a_job_is_told_the_whole_pipeline_but_no_setting_that_earlier_code_need_
     told = json.loads(settings_for(pipeline))
     assert config.parse(told, file) == pipeline
     assert not {"sink", "performance", "state"} & told.keys()
+
+
+def test_only_offsets_that_topics_do_not_hold_are_moved() -> None:
+    held = {("in", 0): (5, 50), ("in", 1): (0, 50), ("in", 2): (50, 50)}
+    offsets = [("in", 0, 4), ("in", 0, 5), ("in", 1, 0), ("in", 1, 50), ("in", 1, 51), ("gone", 0, 9)]
+    assert moved(offsets, held) == ["in:0:4:5", "in:1:51:0"]
+    # Of these nothing was read yet.
+    assert moved([("in", 1, -2), ("in", 2, -2), ("in", 2, -3)], held) == ["in:2:-2:50"]

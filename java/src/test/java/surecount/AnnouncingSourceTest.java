@@ -29,7 +29,7 @@ class AnnouncingSourceTest {
     private final Map<TopicPartition, Long> stops = Stops.of("announcing-0");
     private final PackSchema schema = new PackSchema(List.of("a", "b"));
     private final AnnouncingSource.Reader<byte[]> reader =
-            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L), stops);
+            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L, "b:1:-2", 50L), stops);
 
     private static KafkaPartitionSplit split(String topic, int partition) {
         return new KafkaPartitionSplit(new TopicPartition(topic, partition), 0);
@@ -71,7 +71,9 @@ class AnnouncingSourceTest {
     void aPartitionThatCameLaterBeginsAtNothingThatIsGone() {
         TopicPartition partition = new TopicPartition("a", 5);
         reader.addSplits(List.of(new KafkaPartitionSplit(partition, KafkaPartitionSplit.EARLIEST_OFFSET)));
-        assertEquals(List.of(0L), fake.offsets);
+        reader.addSplits(List.of(new KafkaPartitionSplit(
+                new TopicPartition("b", 1), KafkaPartitionSplit.EARLIEST_OFFSET)));
+        assertEquals(List.of(0L, 50L), fake.offsets);
     }
 
     @Test
