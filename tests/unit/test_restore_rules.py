@@ -16,7 +16,7 @@ from surecount.errors import SurecountError
 from surecount.ops import snapshots
 from surecount.ops.ledger import Moved, Run, config_of
 from surecount.ops.namesakes import unknown_to_ledger
-from surecount.ops.restore_rules import ACCEPTABLE, check_restore
+from surecount.ops.restore_rules import ACCEPTABLE, EARLIEST, check_restore
 from surecount.ops.snapshots import Place, Snapshot, as_moved, latest, maker, standing
 from surecount.ops.storage import Folder
 from surecount.ops.transactions import Transaction
@@ -390,3 +390,20 @@ def test_a_run_that_flink_refused_one_command_and_took_from_another_counts(tmp_p
 def test_what_is_deleted_behind_what_was_read_may_be_markers(topic: str, held: tuple[int, int], refused: bool) -> None:
     snapshot = replace(NEWEST, offsets={(topic, 0): 70})
     assert ("records_gone" in codes(snapshot, {(topic, 0): held})) == refused
+
+
+@pytest.mark.parametrize(
+    ("begins", "low", "refused"),
+    [
+        ((("in", 0, 5),), 5, False),
+        ((("in", 0, 5),), 9, True),  # 5 to 8 came and went while the job was away
+        ((("in", 1, 0),), 0, False),  # the partition came after the run had begun
+        ((("in", 1, 0),), 9, True),
+        ((), 9, False),  # a ledger of an earlier version does not tell
+    ],
+)
+def test_what_is_deleted_of_a_partition_of_which_nothing_was_read(
+    begins: tuple[tuple[str, int, int], ...], low: int, refused: bool
+) -> None:
+    snapshot = replace(NEWEST, offsets={("in", 0): EARLIEST}, run=replace(NEWEST.run, begins=begins))
+    assert ("records_gone" in codes(snapshot, {("in", 0): (low, 100)})) == refused
