@@ -69,6 +69,6 @@ java/target/.fetched: java/pom.xml $(wildcard java/src/*/java/surecount/*.java) 
 	@echo "fetching the jars, and building our own …"
 	@rm -rf java/target
 	@mvn --batch-mode --quiet --file java/pom.xml package
-	@echo "planning a job, so that submissions need not load its classes anew …"
+	@echo "running a job on a stack, so that starts need not load their classes anew …"
 	@$(BIN)/python -m surecount.local.archive
 	@touch $@

@@ -65,7 +65,7 @@ def packing_properties(
     properties = consumer_properties(pipeline, pipeline.kafka, job, arguments) | {
         "client.id.prefix": client_id(pipeline, job, uid),
         "metric.reporters": "surecount.Fetches",
-        "interceptor.classes": "surecount.PackingInterceptor",
+        "interceptor.classes": "surecount.PackingInterceptor,surecount.PollLimit",
         "surecount.pack.layout": str(packs.LAYOUT),
         "surecount.pack.records": str(packs.RECORDS),
         "surecount.pack.most": str(pipeline.source.max_value),
@@ -89,8 +89,9 @@ def consumer_properties(pipeline: Pipeline, kafka: Kafka, job: str, arguments: N
         "isolation.level": "read_committed",
         "max.partition.fetch.bytes": str(4 << 20),
         # Fetching and reading wait for each other at the end of every poll. But what a poll brings is in memory at
-        # once, and a fetch of few bytes may hold many large records, compressed.
+        # once, so there is a limit of bytes, too.
         "max.poll.records": "1000",
+        **dict.fromkeys(("key.deserializer", "value.deserializer", "interceptor.classes"), "surecount.PollLimit"),
     }
     if not arguments.bounded:
         properties["partition.discovery.interval.ms"] = str(pipeline.source.discover_partitions_every)
@@ -171,7 +172,7 @@ def unpacked(rows: DataStream, function: Any, name: str) -> Any:
 def sink(outgoing: Any, pipeline: Pipeline, job: str, kind: str, topic: str, uid: str, arguments: Namespace) -> None:
     """Write a Java stream of outgoing records to a topic, exactly once."""
     prefix = pipeline.transactional_id_prefix(job, kind)
-    most = _REJECT_BYTES if kind == "rejects" else 0
+    most = _MOST_BYTES if kind in _ANY_SIZE else 0
     properties = producer_properties(pipeline)
     written = get_gateway().jvm.surecount.Connectors.sink(properties, topic, prefix, _GUARANTEE, most)
     outgoing.sinkTo(written).name(kind).uid(with_generation(uid, arguments))
@@ -192,8 +193,10 @@ def producer_properties(pipeline: Pipeline) -> dict[str, str]:
 
 _GUARANTEE = "EXACTLY_ONCE"
 
-_REJECT_BYTES = LARGEST_RECORD - (1 << 20)
-"""A reject that is larger is written without its value."""
+_ANY_SIZE = ("rejects", "copy")
+"""The sinks of records of any size: ones of more than :data:`_MOST_BYTES` they write without their values."""
+
+_MOST_BYTES = LARGEST_RECORD - (1 << 20)
 
 
 def with_generation(uid: str, arguments: Namespace) -> str:

@@ -16,7 +16,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
-from jobs.crossing import prepare_worker
+from jobs.internals import prepare_worker
 from jobs.telling import Flows, now_ms, tell_waiting
 from udfs import combine, copies, event_times, flows, reasons, records, rejected, results
 from udfs.batches import Taker
@@ -59,7 +59,7 @@ class _Decode(ProcessFunction):
         self._times = times
 
     def open(self, context: RuntimeContext) -> None:
-        prepare_worker()
+        prepare_worker(context)
         self._flows = Flows(context.get_metrics_group())
         self._taker = Taker(self._spec, self._places(), self._arrive, self._pieces, self._times)
         self._sleeping = range(self._spec.buckets if self.wakes else 0)
@@ -138,7 +138,7 @@ class _BucketState(KeyedProcessFunction):
     """The store of a log (:mod:`udfs.store`) for the current key, a bucket."""
 
     def open(self, context: RuntimeContext) -> None:
-        prepare_worker()
+        prepare_worker(context)
         _tell_versions(context.get_metrics_group())
         self._ledger = context.get_state(ValueStateDescriptor("ledger", BYTES))
         self._segments = context.get_map_state(MapStateDescriptor("segments", Types.STRING(), BYTES))

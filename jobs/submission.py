@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,11 +14,9 @@ from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
+from jobs.internals import SWITCH, plan_without_beam
 from surecount.config import Pipeline, load
 from surecount.errors import SurecountError
-
-_WORKERS = "pyflink.fn_execution"
-"""What of PyFlink runs in workers."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ def run(
     """
     arguments = _arguments(description)
     pipeline = load(arguments.pipeline)
-    plan_without_beam()
+    if pipeline.performance.replace_internals:
+        plan_without_beam()
     environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, settings))
     environment.set_parallelism(arguments.parallelism)
     build(environment, pipeline, arguments)
@@ -103,16 +100,6 @@ def _check(steps: Iterator[Any], bundles: Mapping[str, Bundle]) -> None:
 _WITH_STATE = ("SourceTransformation", "SinkTransformation", "OneInputTransformation")
 
 
-def plan_without_beam() -> None:
-    """Spare the client an import of Beam, 0.7 s, for one enumeration in a package that is otherwise for workers.
-
-    The package is put where imports look for it, and its own code, which does the rest, is not run.
-    """
-    spec = find_spec(_WORKERS)
-    assert spec is not None, "PyFlink is installed"
-    sys.modules.setdefault(_WORKERS, module_from_spec(spec))
-
-
 def _cluster_has_python() -> bool:
     """Whether processes of Flink have its jar for Python in their lib folder; ``FLINK_LIB_DIR`` is the client's folder,
     taken for the cluster's. Other clusters keep it in opt."""
@@ -128,6 +115,7 @@ def configuration(pipeline: Pipeline, settings: Mapping[str, str]) -> Configurat
             "execution.checkpointing.timeout": f"{pipeline.checkpoint.timeout} ms",
             "pipeline.max-parallelism": str(pipeline.state.max_parallelism),
             "pipeline.object-reuse": "true",
+            "pipeline.global-job-parameters": f"{SWITCH}:{str(pipeline.performance.replace_internals).lower()}",
             "python.execution-mode": "process",
             **settings,
         }

@@ -79,8 +79,8 @@ def wanted_outputs(pipeline: Pipeline, cluster: Cluster, raw: Iterable[Topic]) -
     partitions = max((topic.partitions for topic in raw), default=1)
     # A result holds its key twice, and a key may be almost as large as the largest value that counts; one that a user's
     # function makes may be of any size.
-    twice = 2 * pipeline.source.max_value if pipeline.source.decode is None else LARGEST_RECORD
-    result_bytes = min(twice, LARGEST_RECORD) + HEADROOM_BYTES
+    largest_result = 2 * pipeline.source.max_value if pipeline.source.decode is None else LARGEST_RECORD
+    result_bytes = largest_result + HEADROOM_BYTES
     # Limits are on compressed batches: what a producer compressed well may be many times larger as the job writes it.
     copy_bytes = LARGEST_RECORD + HEADROOM_BYTES
     # Copies keep their records' times, so they are kept as long as the records themselves.

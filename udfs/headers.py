@@ -18,7 +18,8 @@ RETURNED_HEADER = "surecount.returned"
 RELAYED_HEADER = "surecount.relayed"
 """On a relay's copy: the record's partition and offset on its pathway's cluster, when the copy was made, in s since
 1970, or 0, and the record's topic, apart by spaces. One header, as Flink copies a map of headers entry by entry."""
-
+SIZE_HEADER = "surecount.size"
+"""On what was written without its value, as it was too large: the value's length in bytes."""
 WATERMARK_HEADER = "surecount.watermark"
 """On clean records: the ingest job's watermark, in ms since 1970."""
 

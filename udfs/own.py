@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from udfs import failures, reasons, record, tables
 from udfs.reasons import RejectedError
@@ -23,6 +26,11 @@ def batchwise(function: Callable[[pa.Array], pa.Table]) -> Callable[[pa.Array], 
     return function
 
 
+_MOST_TEXT = 4 << 20
+"""How many bytes of texts a record may have. A result holds its key twice, as JSON, which may take six bytes for one of
+them, and a sink writes 64 MiB at most."""
+
+
 class OwnFunction:
     """The function at an import path ``package.module:name``; raises ImportError or AttributeError."""
 
@@ -36,11 +44,12 @@ class OwnFunction:
         if not self._takes_batches:
             return None
         try:
-            return tables.conform(self._function(values), len(values), self._spec)
+            table = tables.conform(self._function(values), len(values), self._spec)
         except BaseException as error:
             if failures.is_shutdown(error):
                 raise
             return None
+        return None if table is None or _text_bytes(table).max(initial=0) > _MOST_TEXT else table
 
     def read(self, value: bytes, kafka_ms: int) -> tuple[int, list[Any]]:
         """The event time in ms and the values of ``spec.fields``; raises RejectedError."""
@@ -50,7 +59,11 @@ class OwnFunction:
         with _users_code(RejectedError):
             if not isinstance(document, Mapping):
                 raise RejectedError(reasons.NOT_AN_OBJECT, f"decode returned a {type(document).__name__}, no mapping")
-            return record.read_document(document, self._spec, kafka_ms)
+            moment, read = record.read_document(document, self._spec, kafka_ms)
+        size = sum(len(value.encode()) for value in read if isinstance(value, str))
+        if size > _MOST_TEXT:
+            raise RejectedError(reasons.DECODE_FAILED, f"decode returned {size} bytes of texts, over {_MOST_TEXT}")
+        return moment, read
 
     def _document(self, value: bytes) -> Any:
         if not self._takes_batches:
@@ -60,6 +73,15 @@ class OwnFunction:
             raise TypeError(f"decode returned a {type(table).__name__}, no table")
         [row] = table.to_pylist()
         return tables.nest(row)
+
+
+def _text_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """The bytes of texts of each row."""
+    sizes = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            sizes += pc.binary_length(column).fill_null(0).to_numpy()
+    return sizes
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from udfs.decode import Columns
-from udfs.headers import ORIGIN_HEADERS, PREFIX, RELAYED_HEADER, TIMESTAMP_HEADER, WATERMARK_HEADER
+from udfs.headers import ORIGIN_HEADERS, PREFIX, RELAYED_HEADER, SIZE_HEADER, TIMESTAMP_HEADER, WATERMARK_HEADER
 from udfs.id_log import Ids
 from udfs.ids import buckets_of, of_fields, of_origins
 from udfs.packs import Unpacked, edges
@@ -31,6 +31,11 @@ _OF_REPLAY = (*ORIGIN_HEADERS, TIMESTAMP_HEADER, f"{PREFIX}version", WATERMARK_H
 """Headers of the replay topic that are none of the record's own: what they say, the clean record says itself."""
 _INT64 = 1 << 63
 _PARTITION, _OFFSET, _MS = (re.compile(pattern) for pattern in (rb"[0-9]{1,9}", rb"[0-9]{1,18}", rb"-?[0-9]{1,19}"))
+
+_MOST_BYTES = 63 << 20
+"""Of a record that a sink can write: ours write 64 MiB, headers of their own included."""
+_HEADER_BYTES = 10
+"""Kafka writes two lengths of up to 5 bytes each beside a header's name and value."""
 
 _FRAME = struct.Struct("<QQ")  # lengths of places and batch
 _ALIGNED = 64
@@ -233,7 +238,7 @@ class Records:
 
     def cut(self, records: int = 2_000, size: int = 4 << 20) -> Iterator[Records]:
         """Split into parts of at most so many records and bytes; a larger record is a part by itself."""
-        ends = np.cumsum(self._sizes())
+        ends = np.cumsum(self.sizes())
         start, number = 0, len(ends)
         while start < number:
             before = int(ends[start - 1]) if start else 0
@@ -242,11 +247,12 @@ class Records:
             yield Records(self.batch.slice(start, stop - start), self.places)
             start = stop
 
-    def _sizes(self) -> Int64s:
-        """The bytes of each: key, value and headers."""
+    def sizes(self) -> Int64s:
+        """The bytes of each: key, value and headers, with what Kafka adds to each of these."""
         counts, names, contents = parts_of(self.batch.column("headers"))
         of_headers = np.concatenate([[0], np.cumsum(_lengths(names) + _lengths(contents))])
         sizes: Int64s = np.diff(of_headers[edges(counts)])
+        sizes += _HEADER_BYTES * counts
         return sizes + _lengths(self.batch.column("key")) + _lengths(self.batch.column("value"))
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -268,7 +274,12 @@ class Records:
 def by_bucket(
     arrived: Arrived, columns: Columns, event_id: Sequence[Field], buckets: int
 ) -> Iterator[tuple[int, Records]]:
-    """The accepted records of a batch, apart by bucket of their ids, each bucket's in order of arrival."""
+    """The accepted records of a batch, apart by bucket of their ids, each bucket's in order of arrival.
+
+    ValueError where one is so large that no sink can write it, or a relay could not.
+    """
+    if pc.any(pc.equal(arrived.headers.keys, SIZE_HEADER)).as_py():
+        raise ValueError("a relay copied it without its value: it is larger than a sink can write")
     if len(columns.rows) == 0:
         return
     in_order = np.argsort(columns.rows, kind="stable")
@@ -299,6 +310,9 @@ def by_bucket(
         ],
         schema=_SCHEMA,
     )
+    largest = int(Records(whole, arrived.places).sizes().max())
+    if largest > _MOST_BYTES:
+        raise ValueError(f"with key and headers {largest} bytes, over {_MOST_BYTES}")
     bounds = [0, *(np.flatnonzero(np.diff(bucket[order])) + 1).tolist(), len(order)]
     for first, last in pairwise(bounds):
         yield int(bucket[order[first]]), Records(whole.slice(first, last - first), arrived.places)

@@ -145,7 +145,7 @@ class Source(Model):
     out_of_orderness: duration("0 s", "7 d") = 5_000  # type: ignore[valid-type]
     idle_after: duration("1 s", "1 d") = 30_000  # type: ignore[valid-type]
     max_ahead: duration("0 s", "365 d") = 60_000  # type: ignore[valid-type]
-    max_value: size_between("1 KiB", "64 MiB") = 1 << 20  # type: ignore[valid-type]
+    max_value: size_between("1 KiB", "31 MiB") = 1 << 20  # type: ignore[valid-type]
     discover_partitions_every: duration("1 s", "1 d") = 10_000  # type: ignore[valid-type]
 
     @model_validator(mode="before")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka, zookeeper
-from surecount.local.kafka import QUIET_JVM, Node
+from surecount.local import flink, jvm, kafka, zookeeper
+from surecount.local.kafka import Node
 from surecount.local.layout import Layout, flink_home
 from surecount.local.prerequisites import find_java
 
@@ -127,7 +127,7 @@ def _zookeeper(layout: Layout, environ: Mapping[str, str], address: str) -> Comm
     conf = layout.conf / "zoo.cfg"
     conf.write_text(zookeeper.server_config(int(port), layout.root / "zookeeper", host), encoding="utf-8")
     options = [
-        *QUIET_JVM,
+        *jvm.QUIET,
         f"-Djava.io.tmpdir={layout.scratch('zookeeper')}",
         f"-Dlog.file={layout.log('zookeeper')}",
         f"-Dlog4j.configurationFile=file:{layout.conf}/log4j-console.properties",
@@ -161,7 +161,7 @@ def _surecount(layout: Layout, environ: Mapping[str, str], arguments: Sequence[s
 def _other(layout: Layout, environ: Mapping[str, str], words: Sequence[str]) -> Command:
     """On Kubernetes Flink names the script, and mounts the configuration."""
     layout.scratch("other").mkdir(parents=True, exist_ok=True)
-    flink.link_jars(layout)
+    flink.link_jars(layout.lib)
     conf = environ.get("FLINK_CONF_DIR", _KUBERNETES_CONF)
     return Command(tuple(words), {**_server_environment(layout, environ, "other"), "FLINK_CONF_DIR": conf})
 
@@ -187,7 +187,7 @@ def _server_environment(layout: Layout, environ: Mapping[str, str], role: str) -
         **client,
         "FLINK_BIN_DIR": _bin(""),  # where Flink's scripts look for one another
         "PATH": os.pathsep.join([_bin(""), client["PATH"]]),
-        "JVM_ARGS": shlex.join([*QUIET_JVM, f"-Djava.io.tmpdir={scratch}"]),
+        "JVM_ARGS": shlex.join([*jvm.QUIET, f"-Djava.io.tmpdir={scratch}"]),
         "TMPDIR": str(scratch),
         "FLINK_PID_DIR": str(scratch),
     }

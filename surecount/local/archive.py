@@ -1,47 +1,74 @@
-"""What makes a submission quicker: classes that Flink's client need not read, check and lay out again each time.
+"""What makes starts quicker: classes that a JVM need not read, check and lay out again each time.
 
-A submission is a JVM that lives for some seconds and loads thousands of classes to plan one job. ``make setup`` has it
-plan one and keep them (the JVM's class data sharing), for one class path: so its jars are in a folder that stays.
+``make setup`` has a stack run a job, and each of its JVMs keep its classes (:mod:`surecount.local.jvm`).
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-import subprocess
 import tempfile
+import time
 from pathlib import Path
 
+from confluent_kafka import Producer
+
+from surecount import config, topics
 from surecount.errors import SurecountError
-from surecount.local import flink
-from surecount.local.layout import CLIENT_ARCHIVE, CLIENT_LIB, PROJECT, Layout
-from surecount.local.ports import HOST, pick
-from surecount.local.prerequisites import find_java
+from surecount.local import flink, jvm
+from surecount.local.layout import ARCHIVES, FLINK_LIB
+from surecount.local.stack import Stack
+from surecount.ops.bounded import wait_for_end
+from surecount.ops.flink import Flink
+from surecount.ops.submit import submit
+
+KINDS = (jvm.CLIENT, "kafka", "jobmanager", "taskmanager")
+
+_PIPELINE = """
+name = "archive"
+[kafka]
+bootstrap_servers = "SERVERS"
+[source]
+topics = ["archive.in"]
+event_time = { field = "ts", unit = "ms" }
+[[aggregate]]
+name = "a"
+key = ["k"]
+window = "1 s"
+"""
 
 
 def make() -> None:
-    """Make the client's folder of jars and the archive of classes. Raises SurecountError with Flink's last words."""
-    shutil.rmtree(CLIENT_LIB, ignore_errors=True)
-    CLIENT_LIB.mkdir(parents=True)
-    for jar in flink.jars():
-        (CLIENT_LIB / jar.name).symlink_to(jar)
+    """Make the folder of Flink's jars and the archives of classes. Raises SurecountError where a kind has none."""
+    for made in (FLINK_LIB, ARCHIVES):
+        shutil.rmtree(made, ignore_errors=True)
+    ARCHIVES.mkdir(parents=True)
+    flink.link_jars(FLINK_LIB)
     with tempfile.TemporaryDirectory(prefix="surecount-archive-") as folder:
-        layout = Layout(Path(folder))
-        layout.logs.mkdir()
-        flink.write_conf(layout, {})
-        environment = flink.client_env(layout, find_java())
-        environment["FLINK_LIB_DIR"] = str(CLIENT_LIB)
-        environment["JVM_ARGS"] += f" -XX:ArchiveClassesAtExit={CLIENT_ARCHIVE} -Xlog:cds=off,cds+dynamic=off"
-        # There is no cluster: the job is planned, and not taken.
-        command = [
-            f"{environment['FLINK_BIN_DIR']}/flink", "run", "--detached", "--jobmanager", f"{HOST}:{pick(set())}",
-            "-Drest.retry.max-attempts=0", "--python", str(PROJECT / "jobs" / "aggregate.py"),
-            "--pipeline", str(PROJECT / "examples" / "shop.toml"),
-        ]  # fmt: skip
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    if "Failed to submit ExecutionPlan" not in said or not CLIENT_ARCHIVE.exists():
-        shutil.rmtree(CLIENT_LIB)
-        raise SurecountError(f"Flink's client could not plan a job:\n{said[-2000:]}")
+        stack = Stack(Path(folder) / "stack")
+        try:
+            stack.up(kafka_port=0, flink_port=0, archiving=True)
+            _run_a_job(stack, Path(folder) / "archive.toml")
+        finally:
+            stack.down()
+    if missing := [kind for kind in KINDS if not jvm.archive(kind).exists()]:
+        raise SurecountError(f"the JVM made no archive of classes for {', '.join(missing)}", "see `make setup`")
+
+
+def _run_a_job(stack: Stack, file: Path) -> None:
+    """What most jobs need: from Kafka, through Python, exactly once into Kafka."""
+    file.write_text(_PIPELINE.replace("SERVERS", stack.bootstrap_servers), encoding="utf-8")
+    pipeline = config.load(file)
+    topics.ensure_source(pipeline, 1)
+    topics.ensure_outputs(pipeline)
+    producer = Producer(topics.client_config(pipeline.kafka))
+    for value in (json.dumps({"ts": time.time_ns() // 1_000_000, "k": "a"}), "rejected"):
+        producer.produce("archive.in", value)
+    producer.flush()
+    environment = stack.flink_env()
+    environment["JVM_ARGS"] += " " + " ".join(jvm.archiving(jvm.CLIENT))
+    job = submit(pipeline, file, Flink(stack.flink_url), environment, bounded=True)
+    wait_for_end(Flink(stack.flink_url), job, lambda _: None)
 
 
 if __name__ == "__main__":

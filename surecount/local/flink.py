@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 import requests
 
 from surecount.errors import SurecountError
-from surecount.local.kafka import QUICK_COMPILER, QUIET_JVM
-from surecount.local.layout import CLIENT_ARCHIVE, CLIENT_LIB, FLINK_CONF, FLINK_JARS, Layout, flink_home
+from surecount.local import jvm
+from surecount.local.layout import FLINK_CONF, FLINK_JARS, FLINK_LIB, Layout, flink_home
 from surecount.local.ports import HOST, answers
 from surecount.local.processes import without_identity
-from surecount.local.spec import ProcessSpec
+from surecount.local.spec import JOBMANAGER, ProcessSpec
 from surecount.rest_tls import RestTls
 
 _RESULT = "BASH_JAVA_UTILS_EXEC_RESULT:"
@@ -110,7 +110,7 @@ def _is_plain(value: str) -> bool:
 def quickly_compiled() -> dict[str, str]:
     """The setting with which TaskManagers use the quick compiler only, as JobManagers and clients do anyway: where
     none lives until the other compiler's work pays. One takes 4/7 of the CPU seconds so."""
-    return {_JVM_OPTIONS: f"{_jvm_options()} {QUICK_COMPILER}"}
+    return {_JVM_OPTIONS: f"{_jvm_options()} {jvm.QUICK_COMPILER}"}
 
 
 def _jvm_options() -> str:
@@ -127,23 +127,24 @@ def conf_value(text: str, key: str) -> str:
 
 
 def write_conf(layout: Layout, settings: Mapping[str, str]) -> None:
-    """Write the stack's conf/ (flink-conf/ and ``settings``) and lib/ (links to all jars)."""
+    """Write the stack's conf/, of flink-conf/ and ``settings``, and link the jars where that was not done for all."""
     layout.conf.mkdir(parents=True, exist_ok=True)
     for source in FLINK_CONF.iterdir():
         text = source.read_text(encoding="utf-8")
         if source.name == "config.yaml":
             text = merge_conf(text, settings)
         (layout.conf / source.name).write_text(text, encoding="utf-8")
-    link_jars(layout)
+    if layout.lib != FLINK_LIB:
+        link_jars(layout.lib)
 
 
-def link_jars(layout: Layout) -> None:
-    """Make lib/: links to all that a Flink process or client has on its classpath."""
-    layout.lib.mkdir(parents=True, exist_ok=True)
-    for old in layout.lib.iterdir():
+def link_jars(lib: Path) -> None:
+    """Make a folder of links to all that a Flink process or client has on its classpath."""
+    lib.mkdir(parents=True, exist_ok=True)
+    for old in lib.iterdir():
         old.unlink()
     for jar in jars():
-        (layout.lib / jar.name).symlink_to(jar)
+        (lib / jar.name).symlink_to(jar)
 
 
 def jars() -> list[Path]:
@@ -160,26 +161,23 @@ def artifact(jar: str) -> str:
 
 
 def client_env(layout: Layout, java: Path) -> dict[str, str]:
-    """The environment for running Flink's client, ``flink`` in its FLINK_BIN_DIR, against this stack; with the archive
-    of classes (:mod:`surecount.local.archive`) where it was made. The JVM goes without one that does not fit."""
+    """The environment for running Flink's client, ``flink`` in its FLINK_BIN_DIR, against this stack."""
     scratch = layout.scratch("client")
     scratch.mkdir(parents=True, exist_ok=True)
     environ = without_identity()
     python = Path(sys.executable)
-    has_archive = CLIENT_ARCHIVE.exists()
-    # Of one that does not fit it would tell on standard output, where others are read.
-    archive = [f"-XX:SharedArchiveFile={CLIENT_ARCHIVE}", "-Xlog:cds=off,cds+dynamic=off"] if has_archive else []
     opened = _jvm_options().split()
     return {
         **environ,
         **_flink_variables(layout),
         "FLINK_BIN_DIR": str(_CLIENT),
-        **({"FLINK_LIB_DIR": str(CLIENT_LIB)} if has_archive else {}),
         "JAVA_HOME": str(java.resolve().parents[1]),
         "PYFLINK_CLIENT_EXECUTABLE": str(python),
         # The scripts and the client call `python` by name.
         "PATH": os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)]),
-        "JVM_ARGS": shlex.join([*QUIET_JVM, QUICK_COMPILER, *opened, *archive, f"-Djava.io.tmpdir={scratch}"]),
+        "JVM_ARGS": shlex.join(
+            [*jvm.QUIET, jvm.QUICK_COMPILER, *opened, *jvm.archived(jvm.CLIENT), f"-Djava.io.tmpdir={scratch}"]
+        ),
         "TMPDIR": str(scratch),
     }
 
@@ -200,9 +198,10 @@ def _flink_variables(layout: Layout) -> dict[str, str]:
 
 def derive_resources(java: Path, layout: Layout, kind: Literal["JM", "TM"]) -> Resources:
     """Ask Flink what its configuration in ``layout.conf`` means in JVM and memory options."""
-    classpath = f"{flink_home()}/bin/bash-java-utils.jar:{_classpath(layout)}"
+    # The class path begins as a JobManager's, whose archive of classes does for this, too.
+    classpath = f"{_classpath(layout)}:{flink_home()}/bin/bash-java-utils.jar"
     command = [
-        *(str(java), *QUIET_JVM, QUICK_COMPILER, "-cp", classpath),
+        *(str(java), *jvm.QUIET, jvm.QUICK_COMPILER, *jvm.archived(JOBMANAGER), "-cp", classpath),
         "org.apache.flink.runtime.util.bash.BashJavaUtils",
         *(f"GET_{kind}_RESOURCE_PARAMS", "--configDir", str(layout.conf)),
     ]
@@ -228,7 +227,7 @@ def jobmanager(
     main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     own = [part for key, value in settings.items() for part in ("-D", f"{key}={value}")]
     arguments = ["--configDir", str(layout.conf), *resources.dynamic, *own]
-    return _process(java, layout, name, resources, main, arguments, QUICK_COMPILER)
+    return _process(java, layout, name, resources, main, arguments, jvm.QUICK_COMPILER)
 
 
 def taskmanager(java: Path, layout: Layout, number: int, resources: Resources) -> ProcessSpec:
@@ -255,7 +254,8 @@ def _process(
         str(java),
         *resources.jvm,
         "-XX:+IgnoreUnrecognizedVMOptions",
-        *QUIET_JVM,
+        *jvm.QUIET,
+        *jvm.archived(jvm.kind_of(name)),
         *options,
         *_options(layout, _JVM_OPTIONS),
         f"-Djava.io.tmpdir={scratch}",

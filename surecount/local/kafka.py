@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from surecount.errors import SurecountError
+from surecount.local import jvm
 from surecount.local.layout import BROKER_JARS, BROKER_LOGGING, Layout
 from surecount.local.ports import HOST, answers
 from surecount.local.spec import ProcessSpec, write_private
@@ -23,12 +24,6 @@ from surecount.local.spec import ProcessSpec, write_private
 # A value of 5 MB fits with room for its batch.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-# /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
-QUIET_JVM = ("-XX:-UsePerfData",)
-# A laptop's cores are few: without this the second compiler is busy for minutes, in each broker and JobManager,
-# with code that hardly matters to them, while TaskManagers wait for a core. A submission takes 10 s with it, 13 s
-# without.
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 _JARS = (f"{BROKER_JARS}/*",)
 
 
@@ -133,7 +128,7 @@ def format_storage(java: Path, layout: Layout, node: Node, cluster_id: str, secr
     if (home / "data").exists():
         shutil.rmtree(home / "data")
     command = [
-        *jvm(java, layout, node.name, heap="128m", jars=_JARS),
+        *java_command(java, layout, node.name, heap="128m", jars=_JARS),
         "kafka.tools.StorageTool",
         "format",
         "--cluster-id",
@@ -158,7 +153,7 @@ def process(java: Path, layout: Layout, node: Node, *, brokers: int, console: bo
     heap = "1g" if brokers == 1 else "512m"
     level = "ALL" if console else "OFF"
     options = ["-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError", f"-Dconsole.log.level={level}"]
-    argv = [*jvm(java, layout, node.name, heap, _JARS), *options, "kafka.Kafka"]
+    argv = [*java_command(java, layout, node.name, heap, _JARS), *options, "kafka.Kafka"]
     return ProcessSpec(
         name=node.name,
         argv=(*argv, str(_config(layout, node))),
@@ -168,13 +163,14 @@ def process(java: Path, layout: Layout, node: Node, *, brokers: int, console: bo
     )
 
 
-def jvm(java: Path, layout: Layout, name: str, heap: str, jars: Sequence[object]) -> list[str]:
+def java_command(java: Path, layout: Layout, name: str, heap: str, jars: Sequence[object]) -> list[str]:
     """The start of a command line: a JVM of the process ``name`` that logs as brokers do."""
     return [
         str(java),
         f"-Xmx{heap}",
-        *QUIET_JVM,
-        QUICK_COMPILER,
+        *jvm.QUIET,
+        jvm.QUICK_COMPILER,
+        *jvm.archived(jvm.kind_of(name)),
         f"-Djava.io.tmpdir={layout.scratch(name)}",
         f"-XX:ErrorFile={layout.logs}/{name}-crash.log",
         f"-Dlog.file={layout.log(name)}",

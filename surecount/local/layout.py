@@ -14,8 +14,9 @@ BROKER_JARS = PROJECT / "java" / "target" / "broker"
 FLINK_JARS = PROJECT / "java" / "target" / "flink"
 NEEDED_JARS = ("flink-sql-connector-kafka", "surecount-packs", "zstd-jni", "log4j-core")
 """What every Flink process must have on its class path beside Flink, named without versions."""
-CLIENT_LIB = PROJECT / "java" / "target" / "client"
-CLIENT_ARCHIVE = CLIENT_LIB / "classes.jsa"
+FLINK_LIB = PROJECT / "java" / "target" / "lib"
+"""Links to all jars of Flink's processes and clients, made by `make setup`."""
+ARCHIVES = PROJECT / "java" / "target" / "archives"
 BROKER_LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 
 
@@ -59,8 +60,9 @@ class Layout:
 
     @property
     def lib(self) -> Path:
-        """Links to every jar that a Flink process or client has on its classpath."""
-        return self.root / "lib"
+        """Links to every jar that a Flink process or client has on its classpath, where `make setup` made no folder of
+        them for all."""
+        return FLINK_LIB if FLINK_LIB.exists() else self.root / "lib"
 
     @property
     def checkpoints(self) -> Path:

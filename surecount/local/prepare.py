@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka, ports, secure, zookeeper
+from surecount.local import flink, jvm, kafka, ports, secure, zookeeper
 from surecount.local.layout import Layout
 from surecount.local.spec import ProcessSpec, StackSpec, save_stack
 
@@ -27,6 +27,7 @@ class Wanted:
     flink_settings: Mapping[str, str]
     kafka_settings: Mapping[str, str]
     secure: bool = False
+    archiving: bool = False
 
 
 def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
@@ -74,6 +75,8 @@ def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
             running += _flink(java, layout, stack, wanted, taken, pool)
         for formatting in formats:
             formatting.result()
+    if wanted.archiving:
+        running = [jvm.making_archive(process) for process in running]
     stack = replace(stack, processes=tuple(running))
     save_stack(layout.stack_file, stack)
     return stack

@@ -134,6 +134,7 @@ class Stack:
         flink: bool = True,
         ha: bool = False,
         secure: bool = False,
+        archiving: bool = False,
         flink_settings: Mapping[str, str] = MappingProxyType({}),
         kafka_settings: Mapping[str, str] = MappingProxyType({}),
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
@@ -146,6 +147,8 @@ class Stack:
         :meth:`down` go on at the next ``up`` with ``ha``, and are forgotten by one without.
         With ``secure`` clients come over TLS, have to authenticate, and may do what ACLs allow
         (:mod:`surecount.local.secure`).
+        With ``archiving`` processes keep the classes that they have loaded when they stop
+        (:mod:`surecount.local.archive`).
         ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders;
         ``kafka_settings`` that of brokers' settings.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``
@@ -158,8 +161,9 @@ class Stack:
             raise SurecountError("--ha with --no-flink: there is no JobManager to have two of", "leave one of them out")
         jobmanagers = (2 if ha else 1) if flink else 0
         wanted = Wanted(
-            brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings, kafka_settings, secure
-        )
+            brokers, jobmanagers, taskmanagers, slots, kafka_port, flink_port, flink_settings, kafka_settings,
+            secure, archiving,
+        )  # fmt: skip
         java = check_prerequisites()
         if secure:
             check_secure(self.directory)

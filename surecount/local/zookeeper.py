@@ -10,7 +10,7 @@ import re
 import socket
 from pathlib import Path
 
-from surecount.local.kafka import jvm
+from surecount.local.kafka import java_command
 from surecount.local.layout import BROKER_JARS, Layout, flink_home
 from surecount.local.ports import HOST
 from surecount.local.spec import ZOOKEEPER, ProcessSpec
@@ -51,7 +51,7 @@ def process(java: Path, layout: Layout) -> ProcessSpec:
     logging = [jar for pattern in ("slf4j-api-*.jar", "log4j-*.jar") for jar in sorted(BROKER_JARS.glob(pattern))]
     jars = [*logging, *flink_home().glob("lib/flink-dist-*.jar")]
     options = ["-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Dconsole.log.level=OFF"]
-    argv = [*jvm(java, layout, ZOOKEEPER, heap="128m", jars=jars), *options, MAIN]
+    argv = [*java_command(java, layout, ZOOKEEPER, heap="128m", jars=jars), *options, MAIN]
     return ProcessSpec(
         name=ZOOKEEPER,
         argv=(*argv, str(_config(layout))),

@@ -94,19 +94,3 @@ def test_a_second_start_from_nothing_is_refused(make: Callable[..., Running]) ->
     producer.flush()
     with pytest.raises(SurecountError, match="earlier run"):
         check_outputs_empty(run.pipeline, run.pipeline.jobs)
-
-
-def test_large_records_that_were_compressed_well_fit_into_memory(make: Callable[..., Running]) -> None:
-    # A fetch is bounded by its bytes on the wire, and these are less than a hundredth of what is in them.
-    run = make(PIPELINE, partitions=1)
-    value = json.dumps({"pad": "x" * 100_000, "at": {"ts": int(time.time())}, "k": "large"}).encode()
-    producer = Producer(
-        {**topics.client_config(run.pipeline.kafka), "compression.type": "lz4", "queue.buffering.max.kbytes": 100_000}
-    )
-    for number in range(10_000):
-        producer.produce(f"{run.pipeline.name}.one", value)
-        if number % 500 == 499:
-            producer.flush()
-    job = run.submit(bounded=True)
-    assert run.flink.checkpoints(job)["counts"]["restored"] == 0, "no input restarts the job"
-    assert counts(run) == {"large": 10_000}

@@ -160,7 +160,8 @@ def answer(function: Any, data: bytes) -> Answer:
 
 def opened(function: Any) -> Any:
     """A function as Flink opens it, where metrics are off."""
-    function.open(SimpleNamespace(get_metrics_group=lambda: None))
+    context = SimpleNamespace(get_metrics_group=lambda: None, get_job_parameter=lambda _, default: default)
+    function.open(context)
     return function
 
 

@@ -237,6 +237,26 @@ def test_a_users_function_that_raises_rejects_that_record_with_its_text(
     ]
 
 
+def long_names(value: bytes) -> dict[str, Any]:
+    return {"customer": "ü" * int(value), "amount": 1}
+
+
+@batchwise
+def long_names_of_many(values: pa.Array) -> pa.Table:
+    return pa.Table.from_pylist([long_names(value) for value in values.to_pylist()])
+
+
+@pytest.mark.parametrize("function", [long_names, long_names_of_many])
+def test_texts_of_a_users_function_that_make_a_result_no_sink_could_write(function: Callable[[Any], Any]) -> None:
+    aggregate = Aggregate("a", (Field("customer", "string"),), (), 60_000)
+    spec = Spec((aggregate,), EventTime(), 0, 1 << 20, 4, f"{__name__}:{function.__name__}")
+    columns, rejected = decode([b"1", b"2097152", b"2097153"], spec)
+    assert columns.rows.tolist() == [0, 1]
+    assert [(r.row, r.reason, r.detail) for r in rejected] == [
+        (2, reasons.DECODE_FAILED, "decode returned 4194306 bytes of texts, over 4194304")
+    ]
+
+
 @pytest.mark.parametrize(("unit", "value"), [("s", NOW // 1000), ("us", NOW * 1000 + 999), ("ns", NOW * 10**6 + 1),
                                              ("rfc3339", "2026-02-01T00:00:00.000999Z")])  # fmt: skip
 @pytest.mark.parametrize("path", ["ts", "at.ts"])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from surecount.errors import SurecountError
-from surecount.local import flink, kafka
+from surecount.local import flink, jvm, kafka
+from surecount.local import layout as layout_module
 from surecount.local.layout import FLINK_CONF, Layout
 from surecount.local.spec import (
     Observed,
@@ -186,16 +187,26 @@ def test_host_and_port_of_a_taskmanager_are_read_from_its_rpc_address() -> None:
 def test_the_client_uses_the_archive_of_classes_where_there_is_one(
     made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive, lib = tmp_path / "client" / "classes.jsa", tmp_path / "client"
-    monkeypatch.setattr(flink, "CLIENT_ARCHIVE", archive)
-    monkeypatch.setattr(flink, "CLIENT_LIB", lib)
+    archive = tmp_path / "client.jsa"
+    monkeypatch.setattr(jvm, "ARCHIVES", tmp_path)
     if made:
-        lib.mkdir()
         archive.touch()
-    layout = Layout(tmp_path / "stack")
-    env = flink.client_env(layout, Path("/jdk/bin/java"))
-    assert env["FLINK_LIB_DIR"] == str(lib if made else layout.lib)
+    env = flink.client_env(Layout(tmp_path / "stack"), Path("/jdk/bin/java"))
     assert (f"-XX:SharedArchiveFile={archive}" in env["JVM_ARGS"]) == made
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_jars_are_linked_for_one_stack_where_setup_made_no_folder_for_all(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (flink, layout_module):
+        monkeypatch.setattr(module, "FLINK_LIB", tmp_path / "lib")
+    if made:
+        (tmp_path / "lib").mkdir()
+    layout = Layout(tmp_path / "stack")
+    flink.write_conf(layout, {})
+    assert layout.lib == (tmp_path / "lib" if made else tmp_path / "stack" / "lib")
+    assert bool([*layout.lib.iterdir()]) == (not made)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ larger = st.builds(
 
 
 def size_of(sent: Sequence[Sent]) -> int:
-    of_headers = sum(len(name) + len(value or b"") for one in sent for name, value in one.headers)
+    of_headers = sum(10 + len(name) + len(value or b"") for one in sent for name, value in one.headers)
     return of_headers + sum(len(one.key or b"") + len(one.value or b"") for one in sent)
 
 
@@ -241,3 +241,17 @@ def test_records_of_each_place_keep_their_order() -> None:
         (("west", "a"), [0, 2]),
         (("west", "b"), [1]),
     ]
+
+
+def test_what_no_sink_can_write_is_refused() -> None:
+    headers = (("a", b"x" * (21 << 20)), ("b", b"x" * (21 << 20)))
+    fits, not_ = (Sent(b"x" * size, headers=headers) for size in (20 << 20, 22 << 20))
+    assert accepted(arrived("one", fits))
+    with pytest.raises(ValueError, match=r"with key and headers 671\d+ bytes, over 66060288"):
+        accepted(arrived("one", Sent(b"{}"), not_))
+
+
+def test_what_a_relay_could_not_copy_whole_is_refused_also_where_nothing_else_is_accepted() -> None:
+    came = arrived("west.copies", Sent(None, headers=((RELAYED_HEADER, b"1 7 0 one"), ("surecount.size", b"70000000"))))
+    with pytest.raises(ValueError, match="a relay copied it without its value"):
+        [*by_bucket(came, Columns(np.array([], np.int64), np.array([], np.int64), {}), (), 1)]

@@ -7,9 +7,9 @@ import sys
 
 _PROGRAM = """
 import sys
-from jobs import aggregate, ingest, relay, submission
+from jobs import aggregate, ingest, internals, relay
 
-submission.plan_without_beam()
+internals.plan_without_beam()
 from pyflink.fn_execution import flink_fn_execution_pb2
 
 assert flink_fn_execution_pb2.UserDefinedDataStreamFunction.KEYED_PROCESS

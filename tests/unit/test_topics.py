@@ -47,9 +47,10 @@ def test_replicas_fit_the_brokers(brokers: int, replicas: int, in_sync: str) -> 
 
 
 def test_results_of_large_keys_and_of_a_users_function_may_be_as_large_as_any_record() -> None:
-    for source in ({"max_value": "64 MiB"}, {"decode": "udfs.mine:decode"}):
-        wanted = wanted_outputs(pipeline(**source), cluster(), [])
-        assert {t.max_message_bytes for t in wanted} == {(64 << 20) + (64 << 10)}
+    own = wanted_outputs(pipeline(decode="udfs.mine:decode"), cluster(), [])
+    assert {t.max_message_bytes for t in own} == {(64 << 20) + (64 << 10)}
+    results = wanted_outputs(pipeline(max_value="31 MiB"), cluster(), [])[0]
+    assert results.max_message_bytes == (62 << 20) + (64 << 10)
 
 
 def test_outputs_follow_their_sources() -> None:

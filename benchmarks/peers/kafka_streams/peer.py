@@ -11,7 +11,7 @@ from benchmarks.peers.maven import package
 from benchmarks.peers.peer import About, Peer
 from benchmarks.peers.programs import Processes
 from benchmarks.peers.work import Work, to_json
-from surecount.local.kafka import QUIET_JVM
+from surecount.local import jvm
 from surecount.local.prerequisites import find_java
 from surecount.waiting import wait_until
 
@@ -59,7 +59,7 @@ class KafkaStreams(Peer):
         run = Processes(
             {
                 "kafka-streams": [
-                    *(str(find_java()), *QUIET_JVM, f"-Xmx{_HEAP}", f"-Djava.io.tmpdir={work.folder}"),
+                    *(str(find_java()), *jvm.QUIET, f"-Xmx{_HEAP}", f"-Djava.io.tmpdir={work.folder}"),
                     *(f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in _LOGGING.items()),
                     *("-cp", f"{target}/kafka-streams.jar:{target}/lib/*", "peer.Main"),
                     *(to_json(work), json.dumps(settings(work))),

@@ -1,0 +1,82 @@
+package surecount;
+
+import java.nio.ByteBuffer;
+import java.util.Map;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerInterceptor;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.SerializationException;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Headers;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.serialization.Deserializer;
+
+/**
+ * Ends a consumer's poll at a number of bytes. Kafka has a limit of records only, and one of compressed bytes: a fetch of
+ * some kilobytes may hold gigabytes.
+ *
+ * <p>A consumer has it as both deserializers and as an interceptor. Whichever record comes when the poll is full is
+ * refused. What was read before it is then what the poll brings, and the next poll reads the refused record again: so
+ * Kafka's consumers do with what could not be deserialized. Kafka logs each refusal as an error, which {@code
+ * flink-conf} turns off.
+ *
+ * <p>A consumer has one thread that polls, deserializes and intercepts.
+ */
+public final class PollLimit implements Deserializer<byte[]>, ConsumerInterceptor<byte[], byte[]> {
+
+    /** Above that, a poll ends. So it brings up to one record more. */
+    static final long MOST_BYTES = 16 << 20;
+
+    /** What this thread has read since its last poll ended. */
+    private static final ThreadLocal<long[]> BYTES = ThreadLocal.withInitial(() -> new long[1]);
+
+    private static final class PollFullException extends SerializationException {
+        private static final long serialVersionUID = 1L;
+
+        PollFullException() {
+            super("The poll has " + MOST_BYTES + " bytes. The next one goes on.");
+        }
+    }
+
+    private boolean isKey;
+
+    @Override
+    public void configure(Map<String, ?> configs, boolean isKey) {
+        this.isKey = isKey;
+    }
+
+    @Override
+    public byte[] deserialize(String topic, byte[] data) {
+        return data;
+    }
+
+    @Override
+    public byte[] deserialize(String topic, Headers headers, ByteBuffer data) {
+        long[] bytes = BYTES.get();
+        if (bytes[0] > MOST_BYTES) {
+            throw new PollFullException();
+        }
+        bytes[0] += data.remaining();
+        if (!isKey) {
+            for (Header header : headers) {
+                bytes[0] += header.key().length() + (header.value() == null ? 0 : header.value().length);
+            }
+        }
+        return Deserializer.super.deserialize(topic, headers, data);
+    }
+
+    @Override
+    public ConsumerRecords<byte[], byte[]> onConsume(ConsumerRecords<byte[], byte[]> records) {
+        BYTES.get()[0] = 0;
+        return records;
+    }
+
+    @Override
+    public void configure(Map<String, ?> configs) {}
+
+    @Override
+    public void onCommit(Map<TopicPartition, OffsetAndMetadata> offsets) {}
+
+    @Override
+    public void close() {}
+}

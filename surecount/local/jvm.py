@@ -1,0 +1,52 @@
+"""Options of a stack's JVMs, and archives of the classes that they load.
+
+A broker loads 8,000 classes until it serves, and Flink's processes about as many. To read, check and lay them out is
+half of what a start costs. ``make setup`` has each kind of process do it once, and keeps the outcome (the JVM's class
+data sharing). An archive is for one class path, so jars are in folders that stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from surecount.local.layout import ARCHIVES
+from surecount.local.spec import ProcessSpec
+
+# /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
+QUIET = ("-XX:-UsePerfData",)
+# A laptop's cores are few: without this the second compiler is busy for minutes, in each broker and JobManager,
+# with code that hardly matters to them, while TaskManagers wait for a core. A submission takes 10 s with it, 13 s
+# without.
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+
+CLIENT = "client"
+# The JVM would tell on standard output, where others are read, of an archive that does not fit. It goes without.
+_SILENT = "-Xlog:cds=off,cds+dynamic=off"
+
+
+def archive(kind: str) -> Path:
+    """The archive of a kind of process: of ``kafka-1`` it is ``kafka``, of Flink's client ``client``."""
+    return ARCHIVES / f"{kind}.jsa"
+
+
+def archived(kind: str) -> list[str]:
+    """The options with which a JVM takes its classes from an archive, where there is one."""
+    file = archive(kind)
+    return [f"-XX:SharedArchiveFile={file}", _SILENT] if file.exists() else []
+
+
+def archiving(kind: str) -> list[str]:
+    """The options with which a JVM makes its archive when it ends."""
+    return [f"-XX:ArchiveClassesAtExit={archive(kind)}", _SILENT]
+
+
+def kind_of(name: str) -> str:
+    """The kind of a process, as archives are named."""
+    return name.partition("-")[0]
+
+
+def making_archive(process: ProcessSpec) -> ProcessSpec:
+    """A process that makes its archive when it is stopped."""
+    java, *arguments = process.argv
+    return replace(process, argv=(java, *archiving(kind_of(process.name)), *arguments))
