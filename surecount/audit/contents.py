@@ -65,7 +65,22 @@ def compared(value: bytes | None, written: Headers = _NONE) -> bytes | None:
     return b"sha256 " + sha256(value).hexdigest().encode() if len(value) > _LARGE else value
 
 
+def compared_key(key: bytes | None) -> bytes | None:
+    """A key as it is compared: not at all where it is so large that the jobs may have left it out of a reject."""
+    return None if key is None or len(key) > _LARGE else key
+
+
 _LARGE = 1 << 20
+
+OMITTED = 0
+"""In place of a digest, of an output without the key or headers that it should have: a header of its own says so."""
+
+
+def output_content(message: Message, timestamp_ms: int, headers: Headers) -> int:
+    """:func:`content` of what a job wrote, or :data:`OMITTED`."""
+    if f"{PREFIX}omitted" in headers:
+        return OMITTED
+    return content(message.key(), compared(message.value(), headers), timestamp_ms, headers)
 
 
 def content(key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers) -> int:

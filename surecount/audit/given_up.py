@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Message
 
-from surecount.audit.contents import compared, digest
+from surecount.audit.contents import compared, compared_key, digest
 from surecount.audit.pacing import Run
 from surecount.audit.reader import offset_of
 from surecount.audit.rejects import Reject
@@ -77,4 +77,4 @@ def notes_on(given_up: Iterable[tuple[str, str, Verdict]]) -> list[str]:
 
 
 def _content(message: Message) -> int:
-    return digest(message.key(), compared(message.value()))
+    return digest(compared_key(message.key()), compared(message.value()))

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from surecount.audit.contents import OMITTED
 from surecount.audit.origins import Origins
 
 U64 = npt.NDArray[np.uint64]
@@ -85,7 +86,7 @@ class Matcher:
             return np.full(len(origins), -1)
         at = np.minimum(np.searchsorted(self.origins, origins), len(self.origins) - 1)
         plain = (self.origins[at] == origins) & (self.found[at] == 0)
-        plain &= (self.verdicts[at] == verdicts) & (self._contents[at] == contents)
+        plain &= (self.verdicts[at] == verdicts) & ((self._contents[at] == contents) | (contents == OMITTED))
         first = np.zeros(len(origins), bool)
         first[np.unique(origins, return_index=True)[1]] = True
         return np.where(plain & first, at, -1)
@@ -101,5 +102,5 @@ class Matcher:
         alike = [position for position in free if self.verdicts[position] == verdict]
         if not alike:
             return free[0], "other"
-        same = [position for position in alike if self._contents[position] == content]
+        same = [position for position in alike if content in (self._contents[position], OMITTED)]
         return (same[0], None) if same else (alike[0], "changed")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message
 
 from surecount.audit.accounts import Accounts, FirstReading, SecondReading
-from surecount.audit.contents import compared, digest, header_ms, headers_of
+from surecount.audit.contents import compared, compared_key, digest, header_ms, headers_of
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs, Plans
 from surecount.audit.given_up import GivenUp, RecordId, may_be_given_up
@@ -186,7 +186,7 @@ class Recount:
         if len(rows) < len(verdicts):
             for message, value, verdict, timestamp in zip(run.messages, values, verdicts, timestamps, strict=True):
                 if isinstance(verdict, str):
-                    content = digest(message.key(), compared(value))
+                    content = digest(compared_key(message.key()), compared(value))
                     accounts.reject(Reject(*run.place, offset_of(message), verdict, content), epoch, timestamp)
         middle: int = rows[len(rows) // 2][0] if rows else timestamps[len(timestamps) // 2]
         return middle

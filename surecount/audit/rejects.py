@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from surecount.audit.contents import PREFIX, Headers, compared, digest, header
+from surecount.audit.contents import PREFIX, Headers, compared, compared_key, digest, header
 from surecount.audit.outputs import MalformedError
 
 CHUNK = 100_000
@@ -40,7 +40,7 @@ def parse_reject(headers: Headers, key: bytes | None, value: bytes | None) -> Re
     topic, partition, offset, reason = (header(headers, name) for name in ("topic", "partition", "offset", "reason"))
     if not (partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
         raise MalformedError(f"its partition is {partition!r} and its offset {offset!r}")
-    return Reject(topic, int(partition), int(offset), reason, digest(key, compared(value, headers)))
+    return Reject(topic, int(partition), int(offset), reason, digest(compared_key(key), compared(value, headers)))
 
 
 class RejectLedger:

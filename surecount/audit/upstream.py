@@ -13,7 +13,7 @@ import numpy as np
 from confluent_kafka import Message
 
 from surecount.audit.beginnings import Beginnings, Deleted
-from surecount.audit.contents import PREFIX, Headers, compared, content, digest, header_ms, headers_of
+from surecount.audit.contents import PREFIX, Headers, content, digest, header_ms, headers_of, output_content
 from surecount.audit.cut import Cut
 from surecount.audit.epochs import Epoch, Epochs
 from surecount.audit.given_up import notes_on
@@ -176,8 +176,7 @@ class Upstream:
                 except MalformedError as error:
                     differences.add(malformed(message, error))
                 else:
-                    value = compared(message.value(), headers)
-                    contents.append(content(message.key(), value, message.timestamp()[1], headers))
+                    contents.append(output_content(message, message.timestamp()[1], headers))
             copies.copies(pathway.name, run.place[1], np.array(origins, np.uint64))
             judge.find(origins, contents)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from confluent_kafka import Message
 
-from surecount.audit.contents import PREFIX, compared, content, header, header_ms, headers_of
+from surecount.audit.contents import PREFIX, header, header_ms, headers_of, output_content
 from surecount.audit.ingest import NO_WATERMARK, IngestJudge
 from surecount.audit.origins import Places
 from surecount.audit.outputs import MalformedError
@@ -69,7 +69,7 @@ class OutputIntake:
             except MalformedError as error:
                 self._differences.add(malformed(message, error))
                 continue
-            digest_ = content(message.key(), compared(message.value(), headers), timestamp_ms, headers)
+            digest_ = output_content(message, timestamp_ms, headers)
             found.append(_Output(message, origin, digest_, watermark, _REPLAYED in headers, reason))
         before_cut = self._judge.before_cut([output.origin for output in found])
         early = [output for output, is_early in zip(found, before_cut, strict=True) if is_early]
