@@ -51,9 +51,10 @@ def latency_command(
     rate: Rate = 20_000,
     seconds: Annotated[int, typer.Option(help="For how long.")] = 120,
     checkpoint: Annotated[str, typer.Option(help="The checkpoint interval.")] = "5 s",
+    batch_time: Annotated[str, typer.Option(help="The pipeline's performance.batch_time.")] = "100 ms",
 ) -> None:
-    """From the watermark passing a window's end to its results being readable."""
-    latency.run(rate, seconds, checkpoint)
+    """From the watermark passing a window's end to its results being written, and to being readable."""
+    latency.run(rate, seconds, checkpoint, batch_time)
 
 
 @app.command("deduplication")

