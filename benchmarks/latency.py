@@ -50,8 +50,9 @@ batch_time = "{batch_time}"
 def run(rate: int, seconds: int, checkpoint: str, batch_time: str) -> None:
     """Print p50, p99 and the worst over all results, those of the first windows aside, in which the job warms up.
 
-    A result is written when the broker has it, by its timestamp, and readable when a checkpoint has committed it. The watermark passes a window's end when the last of the partitions has got a record that is
-    ``out_of_orderness`` after it; Kafka's timestamps say when that was.
+    A result is written when the broker has it, by its timestamp, and readable when a checkpoint has committed it. The
+    watermark passes a window's end when the last of the partitions has got a record that is ``out_of_orderness`` after
+    it; Kafka's timestamps say when that was.
     """
     toml = _PIPELINE.format(
         out_of_orderness=_OUT_OF_ORDERNESS_MS, window=_WINDOW_MS, checkpoint=checkpoint, batch_time=batch_time

@@ -59,7 +59,9 @@ def records(of_many: int, of_headers: int, of_large: int) -> Iterator[Record]:
     yield of("", random.Random(7).randbytes(850_000).hex()), []
 
 
-@pytest.mark.parametrize(("has_ingest", "sent"), [(False, ONE), (True, ONE), (True, SOME)])
+@pytest.mark.parametrize(
+    ("has_ingest", "sent"), [(False, ONE), (True, ONE), (True, SOME)], ids=["one", "one ingested", "some"]
+)
 def test_what_is_large_in_memory_only_is_counted_or_rejected(
     has_ingest: bool, sent: tuple[int, int, int], make: Callable[..., Running]
 ) -> None:
