@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from surecount.config.base import Model
 from surecount.config.names import AggregateName, FieldPath, PipelineName, TopicName
 from surecount.config.source import Kafka, KeyField, Pathway, Source, key_field
-from surecount.config.units import duration
+from surecount.config.units import duration, format_duration
 from udfs import spec as specs
 
 _WATERMARK_MARGIN_MS = 60_000
@@ -167,6 +167,17 @@ class Pipeline(Model):
                     f"the check of {check.field.path!r} has required = false, but the field is needed: as the event "
                     "time, a key, a sum, an id, or by another check; leave required out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_shorter_than_silences(self) -> Self:
+        times = 8 if self.has_ingest else 2  # ingest waits four times as long for a batch
+        if self.source.idle_after < times * self.performance.batch_time:
+            raise ValueError(
+                f"source.idle_after = {format_duration(self.source.idle_after)} is less than {times} times "
+                f"performance.batch_time = {format_duration(self.performance.batch_time)}: a partition whose records "
+                "wait in a batch is not idle"
+            )
         return self
 
     @property

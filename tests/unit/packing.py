@@ -159,8 +159,8 @@ def answer(function: Any, data: bytes) -> Answer:
 
 
 def opened(function: Any) -> Any:
-    """A function as Flink opens it, where metrics are off."""
-    context = SimpleNamespace(get_metrics_group=lambda: None, get_job_parameter=lambda _, default: default)
+    """A function as Flink opens it, where metrics are off, and nothing is replaced of PyFlink and Beam."""
+    context = SimpleNamespace(get_metrics_group=lambda: None, get_job_parameter=lambda *_: "false")
     function.open(context)
     return function
 

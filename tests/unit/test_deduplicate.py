@@ -59,8 +59,9 @@ def opened(*, list_duplicates: bool = True, counts: Counter[str] | None = None) 
     segments: dict[str, bytes] = {}
     state = SimpleNamespace(get=segments.get, put=segments.__setitem__, remove=segments.pop)
     context = SimpleNamespace(
-        get_metrics_group=lambda: metrics, get_state=lambda _: Value(), get_map_state=lambda _: state
-    )
+        get_metrics_group=lambda: metrics, get_state=lambda _: Value(), get_map_state=lambda _: state,
+        get_job_parameter=lambda *_: "false",
+    )  # fmt: skip
     function.open(context)
     return function
 
