@@ -129,7 +129,7 @@ def _restarts(flink: Flink, job_id: str) -> int:
 
 @contextmanager
 def _kafka_only(on: Stage) -> Iterator[Stack]:
-    west = Stack(on.folder / "west")
+    west = Stack(on.folder / "west", is_owned=True)
     west.up(flink=False, kafka_port=0)
     try:
         yield west

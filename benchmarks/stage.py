@@ -101,7 +101,7 @@ def stage(slots: int = 2, settings: Mapping[str, str] = MappingProxyType({}), **
     """One broker, a JobManager and a TaskManager, on free ports, with ``settings`` of Flink's; or more of them, as the
     ``options`` of ``surecount up`` have it."""
     folder = Path(tempfile.mkdtemp(prefix="surecount-bench-"))
-    stack = Stack(folder / "stack")
+    stack = Stack(folder / "stack", is_owned=True)
     try:
         live.start(stack, slots=slots, kafka_port=0, flink_port=0, flink_settings=settings, **options)
         yield Stage(stack, folder)

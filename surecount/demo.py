@@ -30,7 +30,7 @@ KEYS = 100
 def run(seconds: int, *, keep: bool) -> None:
     """Everything, in some ``seconds`` + 50; raises SurecountError (exit code 1) where the books don't balance."""
     folder = Path(tempfile.mkdtemp(prefix="surecount-demo-"))
-    stack = Stack(folder / "stack")
+    stack = Stack(folder / "stack", is_owned=True)
     kept = keep
     try:
         live.start(stack, brokers=1, taskmanagers=1, slots=2, kafka_port=0, flink_port=0)

@@ -77,7 +77,7 @@ _FAILED = pytest.StashKey[bool]()
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """One broker, a JobManager, and a TaskManager with four slots, on free ports."""
-    running = Stack(tmp_path_factory.mktemp("stack"))
+    running = Stack(tmp_path_factory.mktemp("stack"), is_owned=True)
     with started(running, request, slots=4):
         yield running
 

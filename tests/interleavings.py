@@ -230,7 +230,7 @@ def main() -> int:
     seeds = range(asked.seed, asked.seed + asked.runs)
     began = time.monotonic()
     with TemporaryDirectory(prefix="surecount-interleavings-") as folder:
-        stack = Stack(Path(folder) / "stack")
+        stack = Stack(Path(folder) / "stack", is_owned=True)
         stack.up(kafka_port=0, flink_port=0, slots=6 * asked.at_once, flink_settings=quickly_compiled())
         make = pipelines(stack, Path(folder))
 

@@ -94,7 +94,7 @@ def run(pipeline: Pipeline, file: Path, wanted: Wanted, kept: Path, hearing: Hea
     """
     check(pipeline, wanted)
     folder = Path(tempfile.mkdtemp(prefix="surecount-chaos-"))
-    stack = Stack(folder / "stack")
+    stack = Stack(folder / "stack", is_owned=True)
     failed = True
     try:
         with ExitStack() as stacks:
@@ -160,7 +160,7 @@ def _clients(stack: Stack) -> dict[str, Any]:
 
 @contextmanager
 def _kafka_only(folder: Path, hearing: Hearing, *, secure: bool) -> Iterator[Stack]:
-    other = Stack(folder)
+    other = Stack(folder, is_owned=True)
     other.up(
         flink=False, kafka_port=0, secure=secure,
         on_ready=lambda name, s: hearing.ready(f"{name} of the other cluster", s),

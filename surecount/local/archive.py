@@ -45,7 +45,7 @@ def make() -> None:
     ARCHIVES.mkdir(parents=True)
     flink.link_jars(FLINK_LIB)
     with tempfile.TemporaryDirectory(prefix="surecount-archive-") as folder:
-        stack = Stack(Path(folder) / "stack")
+        stack = Stack(Path(folder) / "stack", is_owned=True)
         try:
             stack.up(kafka_port=0, flink_port=0, archiving=True)
             _run_a_job(stack, Path(folder) / "archive.toml")

@@ -7,6 +7,7 @@ run, starts it, waits until all are in service, and stops it.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,9 @@ class Stack:
     """The stack in one folder, running or not. Any number of objects and commands may look at the
     same folder: all state is in files and in the process table."""
 
-    def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
+    def __init__(self, directory: Path = DEFAULT_DIRECTORY, *, is_owned: bool = False) -> None:
+        """Where it ``is_owned``, what :meth:`up` starts stops when the process that called it is gone, even killed."""
+        self._is_owned = is_owned
         self._layout = Layout(directory.resolve())
         self._supervisor: subprocess.Popen[bytes] | None = None
 
@@ -248,9 +251,10 @@ class Stack:
             yield
 
     def _start_supervisor(self) -> None:
+        owner = [str(os.getpid())] if self._is_owned else []
         with self._layout.output(SUPERVISOR).open("wb") as output:
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-m", "surecount.local.supervisor", str(self.directory)],
+                [sys.executable, "-m", "surecount.local.supervisor", str(self.directory), *owner],
                 cwd=PROJECT,
                 env=processes.identified(self.directory, SUPERVISOR),
                 stdin=subprocess.DEVNULL,

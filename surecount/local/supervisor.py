@@ -1,7 +1,8 @@
 """The daemon that keeps a stack's processes running, as systemd or Kubernetes would.
 
 ``python -m surecount.local.supervisor DIR`` starts what DIR/stack.json lists, restarts what dies,
-and writes what it sees to DIR/state.json. SIGTERM, or the loss of DIR, stops everything.
+and writes what it sees to DIR/state.json. SIGTERM, or the loss of DIR, stops everything; so does the
+end of the process PID in ``python -m surecount.local.supervisor DIR PID``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from surecount.errors import SurecountError
 from surecount.local import processes
@@ -69,8 +72,9 @@ class Child:
 class Supervisor:
     """Runs the processes of one stack until :meth:`stop` is called."""
 
-    def __init__(self, layout: Layout, stack: StackSpec) -> None:
+    def __init__(self, layout: Layout, stack: StackSpec, owner: psutil.Process | None = None) -> None:
         self._layout = layout
+        self._owner = owner
         self._children = [Child(spec) for spec in stack.processes]
         self._stopping = threading.Event()
 
@@ -91,6 +95,9 @@ class Supervisor:
         while not self._stopping.is_set():
             if not self._layout.stack_file.exists():
                 log.warning("%s is gone: stopping", self._layout.stack_file)
+                return
+            if self._owner is not None and not processes.is_alive(self._owner):
+                log.warning("process %d is gone: stopping", self._owner.pid)
                 return
             changed = [self._tend(child) for child in self._children]
             if any(changed):
@@ -170,8 +177,9 @@ def roll(output: Path) -> None:
 
 
 def main() -> None:
-    """Entry point: one argument, the stack's folder."""
-    layout = Layout(Path(sys.argv[1]).resolve())
+    """Entry point: the stack's folder, and its owner, where it has one."""
+    folder, *owner = sys.argv[1:]
+    layout = Layout(Path(folder).resolve())
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",
@@ -180,7 +188,10 @@ def main() -> None:
     stack = load_stack(layout.stack_file)
     if stack is None:
         raise SurecountError(f"{layout.stack_file} is not there", "start a stack with `surecount up`")
-    supervisor = Supervisor(layout, stack)
+    try:
+        supervisor = Supervisor(layout, stack, psutil.Process(int(owner[0])) if owner else None)
+    except psutil.NoSuchProcess as error:
+        raise SurecountError(f"process {error.pid}, which the stack is to end with, is gone") from error
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         supervisor.stop()

@@ -30,7 +30,7 @@ from tests.typed import kill_of, typed_of
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Another stack, with nothing on it of what a test makes."""
-    stack = Stack(tmp_path_factory.mktemp("elsewhere"))
+    stack = Stack(tmp_path_factory.mktemp("elsewhere"), is_owned=True)
     with started(stack, request, slots=4):
         yield stack
 

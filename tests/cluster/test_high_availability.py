@@ -45,7 +45,7 @@ TAKEN_OVER_S = 90.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A stack of this file's own, with --ha."""
-    stack = Stack(tmp_path_factory.mktemp("ha"))
+    stack = Stack(tmp_path_factory.mktemp("ha"), is_owned=True)
     with started(stack, request, ha=True):
         yield stack
     assert processes.find(stack.directory) == []

@@ -172,7 +172,7 @@ interval = "1 s"
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[Stack]:
     """Another cluster, of Kafka only."""
-    stack = Stack(tmp_path / "far")
+    stack = Stack(tmp_path / "far", is_owned=True)
     stack.up(flink=False, kafka_port=0)
     try:
         yield stack

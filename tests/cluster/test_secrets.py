@@ -109,7 +109,7 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, folders: dict[str, Path]
 ) -> Iterator[Stack]:
     """Secured, with ZooKeeper, so that job graphs are kept; Flink logs at DEBUG."""
-    stack = Stack(tmp_path_factory.mktemp("secrets"))
+    stack = Stack(tmp_path_factory.mktemp("secrets"), is_owned=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP_SECRETS", str(folders["flink"]))
         patch.setenv("ROOT_LOG_LEVEL", "DEBUG")

@@ -68,7 +68,7 @@ JOBS = {"shop.ingest", "shop.aggregate"}
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Secured: one broker, a JobManager, and a TaskManager with four slots. Commands take it for theirs."""
-    running = Stack(tmp_path_factory.mktemp("secured"))
+    running = Stack(tmp_path_factory.mktemp("secured"), is_owned=True)
     with started(running, request, slots=4, secure=True), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SURECOUNT_DIR", str(running.directory))
         yield running

@@ -30,7 +30,7 @@ RECOVERY_S = 60.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One running stack for the tests that leave it running."""
-    stack = Stack(tmp_path_factory.mktemp("shared"))
+    stack = Stack(tmp_path_factory.mktemp("shared"), is_owned=True)
     ready: dict[str, float] = {}
     stack.up(kafka_port=0, flink_port=0, on_ready=ready.__setitem__)
     print("seconds to ready:", ready)
@@ -146,7 +146,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(stack: Stack) -> 
 
 
 def test_a_stack_without_flink(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "stack")
+    stack = Stack(tmp_path / "stack", is_owned=True)
     ready: list[str] = []
     stack.up(kafka_port=0, flink=False, on_ready=lambda name, _seconds: ready.append(name))
     try:
@@ -167,7 +167,7 @@ def test_a_stack_without_flink(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "stack")
+    stack = Stack(tmp_path / "stack", is_owned=True)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(SurecountError, match=rf"port {port}, for broker kafka-1, is in use") as raised:
@@ -183,14 +183,14 @@ def test_a_process_that_dies_at_its_start_shows_its_last_words(tmp_path: Path, m
 
     original = kafka.process
     monkeypatch.setattr(kafka, "process", dying)
-    stack = Stack(tmp_path / "stack")
+    stack = Stack(tmp_path / "stack", is_owned=True)
     with pytest.raises(SurecountError, match=r"kafka-1 died .*exit code 3(?s:.*)no space for the log"):
         stack.up(kafka_port=0, flink_port=0)
     assert processes.find(stack.directory) == []
 
 
 def test_ctrl_c_during_up_leaves_nothing_running(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "stack")
+    stack = Stack(tmp_path / "stack", is_owned=True)
 
     def interrupt(_name: str, _seconds: float) -> None:
         raise KeyboardInterrupt

@@ -363,7 +363,7 @@ def test_a_missing_topic(make: Callable[..., Running], tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack whose broker may be stopped without harm to other tests."""
-    running = Stack(tmp_path_factory.mktemp("own"))
+    running = Stack(tmp_path_factory.mktemp("own"), is_owned=True)
     running.up(taskmanagers=0, kafka_port=0, flink_port=0)
     try:
         _wake(running)

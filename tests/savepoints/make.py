@@ -27,7 +27,7 @@ def main(version: str) -> None:
     if target.exists():
         sys.exit(f"{target} exists: a savepoint of a released version is never made anew")
     folder = Path(tempfile.mkdtemp(prefix="surecount-kept-"))
-    stack = Stack(folder)
+    stack = Stack(folder, is_owned=True)
     stack.up(slots=4, kafka_port=0, flink_port=0)
     try:
         run = running(stack, folder)

@@ -89,6 +89,24 @@ def test_stopping_gives_every_process_the_chance_to_end_well(start: Start) -> No
     assert order == ["taskmanager-1", "jobmanager-1", "zookeeper", "kafka-1"]
 
 
+def test_a_stack_that_is_owned_stops_with_its_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "stack"
+    Layout(folder).logs.mkdir(parents=True)
+    spec = ProcessSpec("kafka-1", ("sh", "-c", PARENT), {}, str(folder / "out"), str(folder / "scratch"))
+    save_stack(Layout(folder).stack_file, StackSpec("id", 1, (), (), processes=(spec,)))
+    program = (
+        "import time; from pathlib import Path; from surecount.local.stack import Stack\n"
+        f"Stack(Path({str(folder)!r}), is_owned=True)._start_supervisor(); time.sleep(1000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as owner:
+        try:
+            wait_until(lambda: Stack(folder).children("kafka-1"), 20, "a process with a child")
+        finally:
+            owner.kill()
+    wait_until(lambda: not processes.find(folder), 20, "all to be gone", seen=lambda: processes.find(folder))
+    assert "is gone: stopping" in Layout(folder).log("supervisor").read_text(encoding="utf-8")
+
+
 def test_without_flink_nobody_asks_for_it(start: Start) -> None:
     stack = start({"kafka-1": "exec sleep 1000"})
     wait_until(lambda: "kafka-1" in stack.processes(), 10, "the process")
