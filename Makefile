@@ -23,7 +23,7 @@ chaos: setup ## breaks things on purpose for 10 minutes, and judges every record
 interleavings: setup ## two operators at once, whose commands are killed: make interleavings ARGS="--seed 1 --runs 100"
 	@$(BIN)/python -m tests.interleavings $(ARGS)
 
-test: setup ## the whole suite, some 22 minutes on 2 cores; with ARGS="PATH …" what they choose
+test: setup ## the whole suite, 25 to 35 minutes on 2 cores; with ARGS="PATH …" what they choose
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest tests/unit -q -n auto
 	@$(BIN)/python -m pytest tests/cluster tests/job -n 2 --dist loadfile --no-loadscope-reorder --durations 25
