@@ -25,11 +25,14 @@ def compare_command(
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each at each of its two sizes, in turns.")] = 3,
     limit: Annotated[float, typer.Option(help="Seconds after which a run is given up.")] = 180.0,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one round.")] = False,
+    size: Annotated[
+        list[int] | None, typer.Option(min=1, help="How many events, in place of a case's own sizes; may come again.")
+    ] = None,
     to: Annotated[Path, typer.Option(help="The folder for the table and all figures.")] = Path("bench-reports"),
 ) -> None:
     """Without a command: the same work on surecount and on what one would pick instead."""
     if context.invoked_subcommand is None:
-        compare.run(case or ["few", "many"], only or [], 1 if quick else rounds, limit, quick, to)
+        compare.run(case or ["few", "many"], only or [], 1 if quick else rounds, limit, quick, to, size or [])
 
 
 @app.command("growth")

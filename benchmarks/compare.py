@@ -39,10 +39,19 @@ CASES = {
 }
 
 
-def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, quick: bool, to: Path) -> None:
+def run(
+    cases: Sequence[str],
+    only: Sequence[str],
+    rounds: int,
+    limit_s: float,
+    quick: bool,
+    to: Path,
+    given: Sequence[int] = (),
+) -> None:
     """Print each run as it ends, and then a table, which is kept in the folder ``to`` with all runs as JSON.
 
-    ``quick`` takes the two smallest sizes only. Raises SurecountError that names a case or program there is not.
+    ``given`` sizes take the place of each case's own; ``quick`` takes the two smallest only. Raises SurecountError that
+    names a case or program there is not.
     """
     check_names(only, PEERS)
     check_names(cases, CASES)
@@ -54,7 +63,7 @@ def run(cases: Sequence[str], only: Sequence[str], rounds: int, limit_s: float, 
                 peers = prepared(on, only or list(PEERS))
                 abouts |= {name: peer.about for name, peer in peers.items()}
                 able = {name: peer for name, peer in peers.items() if case.needs <= peer.about.supports}
-                sizes = case.sizes[:2] if quick else case.sizes
+                sizes = sorted(given) or (case.sizes[:2] if quick else case.sizes)
                 runs.extend(_compared(Driver(on, case, limit_s), able, sizes, rounds))
     finally:
         keep(to, "compared", runs, table(runs, abouts))
