@@ -90,7 +90,9 @@ def _wait_once_for_state() -> None:
         finally:
             del of_thread.waits
         for wait in waits:
-            wait()
+            # PyFlink does not look at it.
+            if error := getattr(wait(), "error", ""):
+                raise RuntimeError(f"the JVM did not take a bundle's state: {error}")
 
     def later(get: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         def get_later(self: Any, timeout: float | None = None) -> Any:

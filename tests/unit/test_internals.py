@@ -123,6 +123,15 @@ def test_state_that_cannot_be_sent_fails_the_bundle_and_no_later_one() -> None:
     assert backend.seen[3:] == ["wait a", "wait b", "wait c"]
 
 
+def test_state_that_the_jvm_does_not_take_fails_the_bundle() -> None:
+    preparing("true")
+    backend = Backend()
+    refused = _Future().set(SimpleNamespace(error="no space left"))
+    backend._internal_state_cache.append(SimpleNamespace(commit=lambda: refused.get()))
+    with pytest.raises(RuntimeError, match="did not take a bundle's state: no space left"):
+        backend.commit()
+
+
 _CLIENT = """
 import sys
 {}
