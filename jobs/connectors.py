@@ -194,7 +194,7 @@ def producer_properties(pipeline: Pipeline) -> dict[str, str]:
 _GUARANTEE = "EXACTLY_ONCE"
 
 _ANY_SIZE = ("rejects", "copy")
-"""The sinks of records of any size: ones of more than :data:`_MOST_BYTES` they write without their values."""
+"""Sinks that get records of any size, and write those over :data:`_MOST_BYTES` without the value."""
 
 _MOST_BYTES = LARGEST_RECORD - (1 << 20)
 

@@ -66,14 +66,15 @@ def compared(value: bytes | None, written: Headers = _NONE) -> bytes | None:
 
 
 def compared_key(key: bytes | None) -> bytes | None:
-    """A key as it is compared: not at all where it is so large that the jobs may have left it out of a reject."""
-    return None if key is None or len(key) > _LARGE else key
+    """Give the key to compare, or None for a key over 32 MiB: the jobs may have omitted it from a reject."""
+    return None if key is None or len(key) > _MAY_BE_OMITTED else key
 
 
 _LARGE = 1 << 20
+_MAY_BE_OMITTED = 32 << 20
 
 OMITTED = 0
-"""In place of a digest, of an output without the key or headers that it should have: a header of its own says so."""
+"""The digest of an output whose header ``surecount.omitted`` names parts that it lacks: it is not compared."""
 
 
 def output_content(message: Message, timestamp_ms: int, headers: Headers) -> int:

@@ -39,8 +39,11 @@ window = "1 s"
 
 
 def make() -> None:
-    """Make the folder of Flink's jars and the archives of classes. Says which kind of process has none: Flink gives a
-    TaskManager 5 s to end, in which a busy machine may not finish its archive. Its JVMs then load their classes."""
+    """Make the folder of Flink's jars and the archives of classes. Print which archives are missing.
+
+    Flink kills a TaskManager 5 s after its SIGTERM. On a busy machine its archive may not be written by then; later
+    starts load the classes from the jars.
+    """
     for made in (FLINK_LIB, ARCHIVES):
         shutil.rmtree(made, ignore_errors=True)
     ARCHIVES.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """Options of a stack's JVMs, and archives of the classes that they load.
 
-A broker loads 8,000 classes until it serves, and Flink's processes about as many. To read, check and lay them out is
-half of what a start costs. ``make setup`` has each kind of process do it once, and keeps the outcome (the JVM's class
-data sharing). An archive is for one class path, so jars are in folders that stay.
+Reading and checking classes is a large part of the CPU time of a start. ``make setup`` runs each kind of process once
+and keeps its classes in an archive (the JVM's class data sharing). An archive fits one class path only, so all stacks
+link the same jars.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surecount.audit.contents import compared_key
 from surecount.audit.cut import Cut
 from surecount.audit.pacing import Place
 from surecount.audit.report import Flow, Report
@@ -328,6 +329,12 @@ def test_what_an_output_says_that_it_omits_is_not_compared(topic: str) -> None:
     reports = [world.ingest(), world.relay()]
     # Ingest finds no copy's value.
     assert [report.balanced for report in reports] == [topic == "shop.rejects", True]
+
+
+def test_keys_are_compared_up_to_a_size_that_nothing_is_omitted_for() -> None:
+    large, huge = b"k" * (32 << 20), b"k" * ((32 << 20) + 1)
+    assert (compared_key(None), compared_key(b"")) == (None, b"")
+    assert (compared_key(large), compared_key(huge)) == (large, None)
 
 
 def test_events_that_come_again_are_a_note() -> None:

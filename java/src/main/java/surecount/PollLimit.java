@@ -12,13 +12,12 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Headers;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.serialization.Deserializer;
 
 /**
- * Ends a consumer's poll at a number of bytes. Kafka has a limit of records only, and one of compressed bytes: a fetch of
- * some kilobytes may hold gigabytes.
+ * Ends a consumer's poll at a number of decompressed bytes. Kafka limits a poll by records, and a fetch by compressed
+ * bytes, so a fetch of some kilobytes may hold gigabytes.
  *
- * <p>A consumer has it as both deserializers and as an interceptor. Whichever record comes when the poll is full is
- * refused. What was read before it is then what the poll brings, and the next poll reads the refused record again: so
- * Kafka's consumers do with what could not be deserialized. Kafka logs each refusal as an error, which {@code
- * flink-conf} turns off.
+ * <p>Set it as both deserializers and as an interceptor. Once the poll is full, the deserializers throw for the next
+ * record. Kafka's consumer then returns the records before it, and deserializes the same record again in the next poll.
+ * The interceptor resets the count. Kafka logs each exception as an error; {@code flink-conf} turns that logger off.
  *
  * <p>A consumer has one thread that polls, deserializes and intercepts.
  */
