@@ -32,10 +32,13 @@ from surecount.local.stack import Stack
 from surecount.ops.history import history
 from surecount.ops.steps import Step
 from surecount.waiting import wait_until
-from tests.conftest import PIPELINE, Running, read_committed
+from tests.conftest import PIPELINE as SHORT
+from tests.conftest import Running, read_committed
 from tests.lives import send
 from udfs.times import to_rfc3339
 
+PIPELINE = SHORT.replace('idle_after = "5 s"', 'idle_after = "600 s"')
+"""Long to become idle: while operators are busy no window closes by the clock, and no record becomes a correction."""
 WINDOW_MS = 5_000
 SETTLING = 4
 """How often a start may be asked for before the job runs: each may find what another one has left behind."""
@@ -152,7 +155,11 @@ def check_each_once(run: Running, sent: int, at_ms: int) -> None:
         windows.update((result["key"]["customer"], result["start"]) for result in found)
         return sum(result["count"] for result in found)
 
-    wait_until(lambda: counted() >= sent, 60, f"results of {sent} records", poll_s=0.5, seen=counted)
+    def seen() -> str:
+        corrections = read_committed(run.pipeline, run.pipeline.topics.corrections, 0)
+        return f"{counted()}, and {len(corrections)} corrections"
+
+    wait_until(lambda: counted() >= sent, 60, f"results of {sent} records", poll_s=0.5, seen=seen)
     report = audit(run.pipeline, history=history(run.pipeline, run.flink))
     assert report.balanced, report.summary()
     assert report.books[0].records_in == sent + 1
@@ -167,7 +174,7 @@ def _operate(run: Running, name: str, given: list[Move]) -> list[str]:
     for number, move in enumerate(given):
         time.sleep(move.after_s)
         if move.command[0] == "upgrade":
-            text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{10 * (number + 1) + ord(name) % 7} s"', text)
+            text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{600 + 10 * (number + 1) + ord(name) % 7} s"', text)
         code, said = _surecount(run, name, move.command, move.killed, text)
         assert "Traceback" not in said, said
         killed = f" killed {move.killed}" if move.killed else ""

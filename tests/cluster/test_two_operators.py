@@ -17,8 +17,8 @@ from surecount.ops.launch import launch
 from surecount.ops.ledger import TakenError
 from surecount.ops.steps import Step
 from surecount.waiting import wait_until
-from tests.conftest import PIPELINE, Running
-from tests.interleavings import WINDOW_MS, check_each_once, interleave
+from tests.conftest import Running
+from tests.interleavings import PIPELINE, WINDOW_MS, check_each_once, interleave
 from tests.lives import life_of, read_up_to, send
 from tests.typed import COMMAND, kill_of, typed_of
 
@@ -102,7 +102,7 @@ def test_a_command_that_is_killed_goes_on_or_says_how_to(make: Callable[..., Run
     at_ms = int(time.time() * 1000) // WINDOW_MS * WINDOW_MS - 20 * WINDOW_MS
     for number, killed in enumerate(STORY, 1):
         if killed.command == UPGRADE:
-            text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{5 + number} s"', run.file.read_text())
+            text = re.sub(r'idle_after = "\d+ s"', f'idle_after = "{600 + number} s"', run.file.read_text())
             run.file.write_text(text)
         kill_of(run, killed.step, *killed.command)
         send(run, 10, at_ms, keys=10)
