@@ -1,6 +1,6 @@
 """What makes starts quicker: classes that a JVM need not read, check and lay out again each time.
 
-``make setup`` has a stack run a job, and each of its JVMs keep its classes (:mod:`surecount.local.jvm`).
+``make setup`` has a stack run a job, and keeps the classes of each of its JVMs (:mod:`surecount.local.jvm`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,8 @@ window = "1 s"
 
 
 def make() -> None:
-    """Make the folder of Flink's jars and the archives of classes. Print which archives are missing.
-
-    Flink kills a TaskManager 5 s after its SIGTERM. On a busy machine its archive may not be written by then; later
-    starts load the classes from the jars.
-    """
+    """Make the folder of Flink's jars and the archives of classes. Print which archives are missing: starts of these
+    load their classes from the jars."""
     for made in (FLINK_LIB, ARCHIVES):
         shutil.rmtree(made, ignore_errors=True)
     ARCHIVES.mkdir(parents=True)
@@ -53,6 +50,9 @@ def make() -> None:
         try:
             stack.up(kafka_port=0, flink_port=0, archiving=True)
             _run_a_job(stack, Path(folder) / "archive.toml")
+            for name, pid in stack.processes().items():
+                if jvm.kind_of(name) in KINDS:
+                    jvm.dump(name, pid)
         finally:
             stack.down()
     if missing := [kind for kind in KINDS if not jvm.archive(kind).exists()]:

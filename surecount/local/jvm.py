@@ -7,10 +7,13 @@ link the same jars.
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from surecount.local.layout import ARCHIVES
+from surecount.local.prerequisites import find_java
 from surecount.local.spec import ProcessSpec
 
 # /tmp/hsperfdata_* is the one file that a JVM writes whatever java.io.tmpdir says.
@@ -37,7 +40,7 @@ def archived(kind: str) -> list[str]:
 
 
 def archiving(kind: str) -> list[str]:
-    """The options with which a JVM makes its archive when it ends."""
+    """The options with which a JVM makes its archive when it ends by itself."""
     return [f"-XX:ArchiveClassesAtExit={archive(kind)}", _SILENT]
 
 
@@ -46,7 +49,18 @@ def kind_of(name: str) -> str:
     return name.partition("-")[0]
 
 
-def making_archive(process: ProcessSpec) -> ProcessSpec:
-    """A process that makes its archive when it is stopped."""
+def recording(process: ProcessSpec) -> ProcessSpec:
+    """A process whose classes :func:`dump` can keep."""
     java, *arguments = process.argv
-    return replace(process, argv=(java, *archiving(kind_of(process.name)), *arguments))
+    return replace(process, argv=(java, "-XX:+RecordDynamicDumpInfo", _SILENT, *arguments))
+
+
+def dump(name: str, pid: int) -> None:
+    """Make the archive of the kind of a process that runs and records its classes; nothing where the JDK cannot.
+
+    Not when it ends: Flink kills a TaskManager 5 s after its SIGTERM, and a busy machine takes longer.
+    """
+    jcmd = find_java().resolve().parent / "jcmd"
+    file = archive(kind_of(name))
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run([jcmd, str(pid), "VM.cds", "dynamic_dump", file], capture_output=True, timeout=60, check=False)

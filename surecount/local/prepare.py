@@ -76,7 +76,7 @@ def prepare(java: Path, layout: Layout, wanted: Wanted) -> StackSpec:
         for formatting in formats:
             formatting.result()
     if wanted.archiving:
-        running = [jvm.making_archive(process) for process in running]
+        running = [jvm.recording(process) for process in running]
     stack = replace(stack, processes=tuple(running))
     save_stack(layout.stack_file, stack)
     return stack

@@ -150,8 +150,7 @@ class Stack:
         :meth:`down` go on at the next ``up`` with ``ha``, and are forgotten by one without.
         With ``secure`` clients come over TLS, have to authenticate, and may do what ACLs allow
         (:mod:`surecount.local.secure`).
-        With ``archiving`` processes keep the classes that they have loaded when they stop
-        (:mod:`surecount.local.archive`).
+        With ``archiving`` processes record which classes they load (:mod:`surecount.local.archive`).
         ``flink_settings`` take the place of those in flink-conf/, but not of addresses and folders;
         ``kafka_settings`` that of brokers' settings.
         ``on_ready`` gets a process's name and the seconds since the call. Data of an earlier ``up``

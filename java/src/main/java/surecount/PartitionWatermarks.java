@@ -14,6 +14,8 @@ import java.util.Map;
  *   <li>A time more than {@code aheadMs} after the clock moves nothing. One after the clock counts as the clock.
  *   <li>A partition is idle once no time of it has come for {@code idleAfterMs}. That is measured in ticks while Kafka
  *       answers, so neither a blocked thread nor a broker that is away makes a partition idle.
+ *   <li>A subtask that has had no partition for {@link #UNASSIGNED_MS} is idle, or after {@code idleAfterMs} if that is
+ *       shorter: there are more subtasks than partitions, and the others shall not wait for it after each start.
  *   <li>While all are idle, and nothing has come for a while, the watermark goes on with the clock from the newest event
  *       time, so that the last windows close: see {@link Clock}. It never passes the clock.
  * </ul>
@@ -30,6 +32,9 @@ final class PartitionWatermarks {
 
     /** What counts of the time between two ticks at most; ticks come each 200 ms. */
     static final long LONGEST_TICK_MS = 400;
+
+    /** Flink assigns partitions as soon as a subtask has registered. */
+    static final long UNASSIGNED_MS = 5_000;
 
     private final long behindMs;
     private final long idleAfterMs;
@@ -155,10 +160,10 @@ final class PartitionWatermarks {
         return Math.min(newestMs + quiet.ms - clock.behindMs(), nowMs);
     }
 
-    /** Whether nothing waits for this subtask: all its partitions are idle, or it has had none for as long. */
+    /** Whether nothing waits for this subtask: all its partitions are idle, or it has none. */
     boolean isIdle() {
         if (partitions.isEmpty()) {
-            return idleAfterMs > 0 && quiet.ms >= idleAfterMs;
+            return idleAfterMs > 0 && quiet.ms >= Math.min(idleAfterMs, UNASSIGNED_MS);
         }
         for (Partition partition : partitions.values()) {
             if (!isIdle(partition)) {

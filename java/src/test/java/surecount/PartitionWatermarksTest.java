@@ -181,6 +181,24 @@ class PartitionWatermarksTest {
     }
 
     @Test
+    void aSubtaskWithoutPartitionsIsIdleSoonHoweverLongAPartitionMayBeQuiet() {
+        PartitionWatermarks patient = new PartitionWatermarks(BEHIND, 600_000, AHEAD, new Clock(600_000, BEHIND));
+        patient.restore(T);
+        long now = T;
+        for (; now <= T + PartitionWatermarks.UNASSIGNED_MS; now += 200) {
+            assertFalse(patient.isIdle());
+            patient.tick(now, false);
+        }
+        assertTrue(patient.isIdle());
+        assertEquals(NONE, patient.watermark());
+        patient.announce(0, 0);
+        for (; now <= T + 60_000; now += 200) {
+            patient.tick(now, true);
+            assertFalse(patient.isIdle());
+        }
+    }
+
+    @Test
     void recordsWithoutATimeForTheWatermarkHoldBackTheClockOnly() {
         seen(0, T);
         for (int i = 0; i < 100; i++) {
