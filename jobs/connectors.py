@@ -88,9 +88,9 @@ def consumer_properties(pipeline: Pipeline, kafka: Kafka, job: str, arguments: N
         "group.id": pipeline.group_id(job),
         "isolation.level": "read_committed",
         "max.partition.fetch.bytes": str(4 << 20),
-        # Fetching and reading wait for each other at the end of every poll. But what a poll brings is in memory at
-        # once, so there is a limit of bytes, too.
-        "max.poll.records": "1000",
+        # Flink keeps two polls while Python works, which should be as much as the next batch. PollLimit bounds their
+        # bytes.
+        "max.poll.records": "50000",
         **dict.fromkeys(("key.deserializer", "value.deserializer", "interceptor.classes"), "surecount.PollLimit"),
     }
     if not arguments.bounded:

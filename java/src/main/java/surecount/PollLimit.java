@@ -24,7 +24,7 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.serialization.Deser
 public final class PollLimit implements Deserializer<byte[]>, ConsumerInterceptor<byte[], byte[]> {
 
     /** Above that, a poll ends. So it brings up to one record more. */
-    static final long MOST_BYTES = 16 << 20;
+    static final long MOST_BYTES = 8 << 20;
 
     /** What this thread has read since its last poll ended. */
     private static final ThreadLocal<long[]> BYTES = ThreadLocal.withInitial(() -> new long[1]);

@@ -36,7 +36,7 @@ class PollLimitTest {
     @Test
     void aPollEndsAboveItsLimitAndTheNextOneTakesWhatWasRefused() {
         PollLimit values = of(false);
-        for (int i = 0; i < 17; i++) {
+        for (int i = 0; i < 9; i++) {
             assertEquals(MEGABYTE, read(values, new RecordHeaders(), MEGABYTE).length);
         }
         for (int again = 0; again < 3; again++) {
@@ -54,8 +54,8 @@ class PollLimitTest {
 
     @Test
     void keysAndHeadersCount() {
-        Headers headers = new RecordHeaders().add("none", null).add("h", new byte[8 * MEGABYTE]);
-        read(of(true), headers, 8 * MEGABYTE);
+        Headers headers = new RecordHeaders().add("none", null).add("h", new byte[4 * MEGABYTE]);
+        read(of(true), headers, 4 * MEGABYTE);
         read(of(false), headers, 0);
         assertThrows(SerializationException.class, () -> read(of(true), headers, 0));
     }
