@@ -25,7 +25,8 @@ AWAY_MS = 600_000
 """How long a cluster of a pathway may be away while a relay looks for new partitions, before that restarts the job."""
 
 _BATCH_BYTES = 16 << 20
-"""The largest batch that Python gets, unless a single record is larger."""
+"""The largest batch that Python gets, unless a single record is larger. Whole values, which it does not get, are up to
+four times as much."""
 
 _CLOCKS_MS = 60_000
 """How far the clocks of two machines may be apart: a record that is from further in the future moves no watermark."""

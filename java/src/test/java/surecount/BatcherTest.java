@@ -182,6 +182,17 @@ class BatcherTest {
     }
 
     @Test
+    void wholeValuesCountAQuarter() throws Exception {
+        byte[] pack = Testing.pack(packer, new byte[6_000]);
+        Testing.with(new Batcher(MANY, 2 * (pack.length - 4_500), MANY), harness -> {
+            for (int i = 0; i < 5; i++) {
+                harness.processElement(pack, 0);
+            }
+            assertEquals(List.of(2, 2), records(harness));
+        });
+    }
+
+    @Test
     void wholeValuesStay() throws Exception {
         byte[] large = new byte[6_000];
         large[5_999] = 'z';
