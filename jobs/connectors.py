@@ -89,9 +89,8 @@ def consumer_properties(pipeline: Pipeline, kafka: Kafka, job: str, arguments: N
         "group.id": pipeline.group_id(job),
         "isolation.level": "read_committed",
         "max.partition.fetch.bytes": str(4 << 20),
-        # Flink keeps two polls while Python works, which should be as much as the next batch. PollLimit bounds their
-        # bytes.
-        "max.poll.records": "50000",
+        # Larger polls would be quicker. But PollLimit does not count the headers of records without key and value.
+        "max.poll.records": "1000",
         **dict.fromkeys(("key.deserializer", "value.deserializer", "interceptor.classes"), "surecount.PollLimit"),
     }
     if not arguments.bounded:

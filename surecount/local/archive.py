@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -52,7 +53,10 @@ def make() -> None:
             _run_a_job(stack, Path(folder) / "archive.toml")
             for name, pid in stack.processes().items():
                 if jvm.kind_of(name) in KINDS:
-                    jvm.dump(name, pid)
+                    try:
+                        jvm.dump(name, pid)
+                    except (OSError, subprocess.SubprocessError) as error:
+                        err.print(f"{name}: {error}", highlight=False, markup=False)
         finally:
             stack.down()
     if missing := [kind for kind in KINDS if not jvm.archive(kind).exists()]:

@@ -8,7 +8,6 @@ link the same jars.
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,17 +49,18 @@ def kind_of(name: str) -> str:
 
 
 def recording(process: ProcessSpec) -> ProcessSpec:
-    """A process whose classes :func:`dump` can keep."""
+    """The process with the option that :func:`dump` needs: the JVM notes which classes it loads."""
     java, *arguments = process.argv
     return replace(process, argv=(java, "-XX:+RecordDynamicDumpInfo", _SILENT, *arguments))
 
 
 def dump(name: str, pid: int) -> None:
-    """Make the archive of the kind of a process that runs and records its classes; nothing where the JDK cannot.
+    """Make the archive for the kind of a running process that records its classes.
 
-    Not when it ends: Flink kills a TaskManager 5 s after its SIGTERM, and a busy machine takes longer.
+    Raises OSError or subprocess.SubprocessError where ``jcmd`` is missing, fails or takes over 60 s. An archive made
+    at the process's end would be cut off: Flink kills a TaskManager 5 s after its SIGTERM, and a busy machine takes
+    longer.
     """
     jcmd = find_java().resolve().parent / "jcmd"
     file = archive(kind_of(name))
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run([jcmd, str(pid), "VM.cds", "dynamic_dump", file], capture_output=True, timeout=60, check=False)
+    subprocess.run([jcmd, str(pid), "VM.cds", "dynamic_dump", file], stdout=subprocess.DEVNULL, timeout=60, check=True)
