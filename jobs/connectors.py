@@ -16,6 +16,7 @@ from pyflink.datastream.connectors.base import Source
 from pyflink.datastream.data_stream import KeyedStream
 from pyflink.java_gateway import get_gateway
 
+from jobs.internals import bundled
 from jobs.operators import BYTES, DECODED
 from surecount.config import LARGEST_RECORD, Kafka, Pathway, Pipeline
 from surecount.kafka.security import for_java
@@ -67,6 +68,8 @@ def packing_properties(
         "client.id.prefix": client_id(pipeline, job, uid),
         "metric.reporters": "surecount.Fetches",
         "interceptor.classes": "surecount.PackingInterceptor,surecount.PollLimit",
+        # The bytes that wait for the task are limited by Reading, in the jar.
+        "source.reader.element.queue.capacity": "1000",
         "surecount.pack.layout": str(packs.LAYOUT),
         "surecount.pack.records": str(packs.RECORDS),
         "surecount.pack.most": str(pipeline.source.max_value),
@@ -89,7 +92,7 @@ def consumer_properties(pipeline: Pipeline, kafka: Kafka, job: str, arguments: N
         "group.id": pipeline.group_id(job),
         "isolation.level": "read_committed",
         "max.partition.fetch.bytes": str(4 << 20),
-        # Larger polls would be quicker. But PollLimit does not count the headers of records without key and value.
+        # PollLimit does not count the headers of records without key and value.
         "max.poll.records": "1000",
         **dict.fromkeys(("key.deserializer", "value.deserializer", "interceptor.classes"), "surecount.PollLimit"),
     }
@@ -123,7 +126,7 @@ def decoded(
     batches: DataStream, function: ProcessFunction, topics: Sequence[str], uid: str, watermarks: Any = None
 ) -> Decoded:
     """Batches decoded by a function of :mod:`jobs.operators`; without ``watermarks`` nothing waits for them."""
-    rows = batches.process(function, DECODED).name(uid).uid(uid)
+    rows = bundled(batches, function, DECODED).name(uid).uid(uid)
     java = get_gateway().jvm.surecount
     sorted_ = rows._j_data_stream.transform(
         "watermarks", DECODED.get_java_type_info(), java.Decoded([*topics], watermarks)

@@ -88,7 +88,8 @@ def event_times(pipeline: Pipeline, *, bounded: bool) -> OfRecords:
 
 
 def bundles(pipeline: Pipeline) -> Mapping[str, Bundle]:
-    """Decoding answers batch by batch; what it answers for all buckets is judged two batches at a time."""
+    """Decoding answers batch by batch, since whole records come back, and wait on the heap; what it answers for all
+    buckets is judged two batches at a time."""
     time_ms = _BATCH_TIMES * pipeline.performance.batch_time
     one = Bundle(1, time_ms)
     return {"decode": one, "decode_replayed": one, "deduplicate": Bundle(2 * pipeline.state.buckets, time_ms)}

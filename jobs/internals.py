@@ -17,6 +17,10 @@ from functools import cache, partial
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
+from pyflink.common import TypeInformation
+from pyflink.datastream import DataStream, ProcessFunction, data_stream
+from pyflink.java_gateway import get_gateway
+
 SWITCH = "surecount.replace-internals"
 """The job's parameter that says "false" where nothing is to be replaced."""
 
@@ -32,6 +36,24 @@ def plan_without_beam() -> None:
     spec = find_spec(_WORKERS)
     assert spec is not None, "PyFlink is installed"
     sys.modules.setdefault(_WORKERS, module_from_spec(spec))
+
+
+def bundled(batches: DataStream, function: ProcessFunction, output: TypeInformation) -> DataStream:
+    """``batches.process(function, output)`` by an operator whose bundles end with a batch that says so.
+
+    PyFlink has no public way to give a stream an operator of another class.
+    """
+    arguments = batches._j_data_stream.getExecutionEnvironment().getConfig().getGlobalJobParameters().toMap()
+    if arguments.get(SWITCH) == "false":
+        return batches.process(function, output)
+    from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction
+
+    kind = UserDefinedDataStreamFunction.PROCESS
+    theirs, j_output = data_stream._get_one_input_stream_operator(batches, function, kind, output)
+    ours = get_gateway().jvm.surecount.BundledBatches(
+        theirs.getConfiguration(), theirs.getPythonFunctionInfo(), theirs.getInputTypeInfo(), j_output
+    )
+    return DataStream(batches._j_data_stream.transform("decode", j_output, ours))
 
 
 def prepare_worker(context: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +54,8 @@ def run(
 def execute(environment: StreamExecutionEnvironment, name: str, bundles: Mapping[str, Bundle]) -> None:
     """Do what ``environment.execute(name)`` does, with a bundle size for each Python operator."""
     j_environment = environment._j_stream_execution_environment
-    if _cluster_has_python():
-        # The client would send 40 MB of Flink's own jar for Python with every job.
-        j_environment.configure(_configuration({"pipeline.jars": ""})._j_configuration)
+    # The client would send Flink's jar for Python, 40 MB, with every job, to where our jar does not see it.
+    j_environment.configure(_configuration({"pipeline.jars": ""})._j_configuration)
     get_gateway().jvm.org.apache.flink.python.util.PythonConfigUtil.configPythonOperator(j_environment)
     _check(transformations(environment), bundles)
     graph = j_environment.getStreamGraph(True)
@@ -98,13 +96,6 @@ def _check(steps: Iterator[Any], bundles: Mapping[str, Bundle]) -> None:
 
 
 _WITH_STATE = ("SourceTransformation", "SinkTransformation", "OneInputTransformation")
-
-
-def _cluster_has_python() -> bool:
-    """Whether processes of Flink have its jar for Python in their lib folder; ``FLINK_LIB_DIR`` is the client's folder,
-    taken for the cluster's. Other clusters keep it in opt."""
-    lib = os.environ.get("FLINK_LIB_DIR")
-    return lib is not None and bool([*Path(lib).glob("flink-python-*.jar")])
 
 
 def configuration(pipeline: Pipeline, settings: Mapping[str, str]) -> Configuration:

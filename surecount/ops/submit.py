@@ -231,7 +231,15 @@ def client_environment() -> dict[str, str]:
             "--flink names a cluster, but FLINK_HOME names no Flink to submit with",
             "set FLINK_HOME to the folder that has bin/flink, and FLINK_CONF_DIR and FLINK_LIB_DIR",
         )
-    return {"FLINK_LIB_DIR": str(Path(home) / "lib"), **os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
+    environment = {"FLINK_LIB_DIR": str(Path(home) / "lib"), **os.environ, "FLINK_BIN_DIR": str(Path(home) / "bin")}
+    lib = environment["FLINK_LIB_DIR"]
+    # With the job it would come to where the cluster's own jars, of which ours is one, do not see it.
+    if not [*Path(lib).glob("flink-python-*.jar")]:
+        raise SurecountError(
+            f"{lib}, the client's folder of jars, has no flink-python",
+            "copy it there from the opt folder of Flink, and into the lib folders of the cluster",
+        )
+    return environment
 
 
 def check_client_tls(url: str, environment: Mapping[str, str]) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from surecount.local.flink import flink_home, jars
 
 _PROGRAM = """
 import sys
+
 from jobs import aggregate, ingest, internals, relay
 
 internals.plan_without_beam()
@@ -53,3 +60,53 @@ def test_a_step_without_uid_and_a_bundle_of_no_step_are_refused() -> None:
     without, of_none = done.stdout.splitlines()
     assert "has no uid, so no snapshot could be restored to it" in without
     assert of_none == "no step of the job is called windows"
+
+
+_OPERATORS = """
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from pyflink.datastream import StreamExecutionEnvironment
+
+from jobs import aggregate
+from jobs.submission import configuration, transformations
+from surecount.config import parse
+
+settings = {"replace_internals": sys.argv[1] == "true"}
+aggregates = [{"name": "n", "key": ["k"], "window": "1 min"}]
+pipeline = parse(
+    {
+        "name": "p",
+        "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+        "source": {"topics": ["in"], "event_time": "kafka"},
+        "aggregate": aggregates,
+        "performance": settings,
+    },
+    "p.toml",
+)
+environment = StreamExecutionEnvironment.get_execution_environment(configuration(pipeline, {}))
+aggregate.build(environment, pipeline, Namespace(bounded=False, generation=0, moved=[]))
+for step in transformations(environment):
+    if step.getName() == "decode":
+        operator = step.getOperatorFactory().getOperator()
+        print(operator.getClass().getSimpleName(), aggregate.bundles(pipeline)["decode"].elements)
+        same = operator.copy(operator.getPythonFunctionInfo(), operator.getProducedType())
+        print(same.getClass().getSimpleName(), same.getInputTypeInfo().toString())
+"""
+
+
+@pytest.mark.parametrize(
+    ("replaced", "kind", "batches"), [("true", "BundledBatches", 8), ("false", "ExternalPythonProcessOperator", 1)]
+)
+def test_decoding_is_by_an_operator_whose_bundles_end_with_marked_batches(
+    tmp_path: Path, replaced: str, kind: str, batches: int
+) -> None:
+    """Flink's own copy has to be of that class, too: it makes one of each operator."""
+    for jar in jars():
+        (tmp_path / jar.name).symlink_to(jar)
+    command = [sys.executable, "-c", _OPERATORS, replaced]
+    environment = os.environ | {"FLINK_HOME": str(flink_home()), "FLINK_LIB_DIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{kind} {batches}", f"{kind} byte[]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +14,25 @@ from surecount.ops.launch import settings_for
 from surecount.ops.submit import client_environment, moved
 
 
-def test_a_flink_of_its_own_is_used_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLINK_HOME", "/flink")
+def test_a_flink_of_its_own_is_used_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home, jars = tmp_path / "flink", tmp_path / "jars"
+    monkeypatch.setenv("FLINK_HOME", str(home))
     monkeypatch.delenv("FLINK_LIB_DIR", raising=False)
+    for lib in (home / "lib", jars):
+        lib.mkdir(parents=True)
+        (lib / "flink-python-2.3.0.jar").touch()
     found = client_environment()
-    assert (found["FLINK_BIN_DIR"], found["FLINK_LIB_DIR"]) == ("/flink/bin", "/flink/lib")
-    monkeypatch.setenv("FLINK_LIB_DIR", "/jars")
-    assert client_environment()["FLINK_LIB_DIR"] == "/jars"
+    assert (found["FLINK_BIN_DIR"], found["FLINK_LIB_DIR"]) == (str(home / "bin"), str(home / "lib"))
+    monkeypatch.setenv("FLINK_LIB_DIR", str(jars))
+    assert client_environment()["FLINK_LIB_DIR"] == str(jars)
+
+
+def test_a_client_without_flinks_jar_for_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FLINK_HOME", "/flink")
+    monkeypatch.setenv("FLINK_LIB_DIR", str(tmp_path))
+    (tmp_path / "flink-dist-2.3.0.jar").touch()
+    with pytest.raises(SurecountError, match=f"{tmp_path}.* has no flink-python"):
+        client_environment()
 
 
 def test_without_one_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,6 @@ import org.apache.flink.connector.kafka.source.enumerator.KafkaSourceEnumState;
 import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.core.io.InputStatus;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
-import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.streaming.api.lineage.LineageVertex;
 import org.apache.flink.streaming.api.lineage.LineageVertexProvider;
 
@@ -76,7 +75,7 @@ public final class AnnouncingSource<T>
     @Override
     public SourceReader<T, KafkaPartitionSplit> createReader(SourceReaderContext context) throws Exception {
         String clientId = clientIdPrefix + "-" + context.getIndexOfSubtask();
-        return new Reader<>(source.createReader(context), announcer, moved, Stops.of(clientId));
+        return new Reader<>(source.createReader(context), announcer, moved, Reading.begin(clientId));
     }
 
     @Override
@@ -118,7 +117,7 @@ public final class AnnouncingSource<T>
         private final SourceReader<T, KafkaPartitionSplit> reader;
         private final Announcer<T> announcer;
         private final Map<String, Long> moved;
-        private final Map<TopicPartition, Long> stops;
+        private final Reading reading;
         private final Queue<T> announcements = new ArrayDeque<>();
 
         /** What Flink waits for while neither records nor announcements are there. */
@@ -128,8 +127,8 @@ public final class AnnouncingSource<T>
                 SourceReader<T, KafkaPartitionSplit> reader,
                 Announcer<T> announcer,
                 Map<String, Long> moved,
-                Map<TopicPartition, Long> stops) {
-            this.stops = stops;
+                Reading reading) {
+            this.reading = reading;
             this.reader = reader;
             this.announcer = announcer;
             this.moved = moved;
@@ -159,7 +158,7 @@ public final class AnnouncingSource<T>
                 }
                 split.getStoppingOffset()
                         .filter(offset -> offset >= 0 && offset != MOVED)
-                        .ifPresent(offset -> stops.put(split.getTopicPartition(), offset));
+                        .ifPresent(offset -> reading.stopAt(split.getTopicPartition(), offset));
                 all.add(moved(split));
             }
             reader.addSplits(all);
@@ -232,7 +231,8 @@ public final class AnnouncingSource<T>
 
         @Override
         public void close() throws Exception {
-            Stops.forget(stops);
+            // First, since the consumer's thread may wait there.
+            reading.close();
             reader.close();
         }
     }

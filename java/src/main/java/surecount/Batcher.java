@@ -28,6 +28,9 @@ import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
  * <p>Whole values stay here, in {@link Wholes}, for {@link Decoded}. A batch ends at a number of records or bytes,
  * after some time, before a checkpoint's barrier, and where the input ends. So there is no state.
  *
+ * <p>While records wait to be read, several batches go to Python before the task waits for its answer. Each has a
+ * timestamp, {@link #LAST} or {@link #MORE}: the last one is not full, or what is on its way is enough.
+ *
  * <p>{@link Decoded} makes the watermarks, so none passes here but the last one.
  */
 public final class Batcher extends AbstractStreamOperator<byte[]>
@@ -43,6 +46,17 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
     /** The parts of a pack that cross: all but whole values. */
     static final int COLUMNS = Pack.PARTS - 1;
 
+    /** Timestamps of batches: whether the task waits for Python now. */
+    static final long MORE = 0;
+
+    static final long LAST = 1;
+
+    /** What may be on its way to Python, in direct memory, and one batch more. */
+    private static final int MOST_SENT = 48 << 20;
+
+    /** How many bytes of whole values may wait on the heap for what Python answers, and those of one batch more. */
+    private static final int MOST_WHOLE = 128 << 20;
+
     private final int mostRecords;
     private final int mostBytes;
     private final long mostMs;
@@ -50,7 +64,12 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
     private transient List<byte[]> packs;
     private transient int records;
     private transient long bytes;
-    private transient boolean hasWholes;
+    private transient long wholeBytes;
+
+    /** Of batches since the last one that the task waited for. */
+    private transient long sentBytes;
+
+    private transient long sentWholeBytes;
     private transient int number;
     private transient Wholes wholes;
 
@@ -84,7 +103,7 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
         int whole = length(view, COLUMNS);
         int counted = pack.length - whole + whole / 4;
         if (!packs.isEmpty() && (records + count > mostRecords || bytes + counted > mostBytes)) {
-            flush();
+            flush(true);
         }
         if (packs.isEmpty()) {
             since = getProcessingTimeService().getCurrentProcessingTime();
@@ -93,9 +112,9 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
         packs.add(pack);
         records += count;
         bytes += counted;
-        hasWholes |= whole > 0;
+        wholeBytes += whole;
         if (records >= mostRecords || bytes >= mostBytes) {
-            flush();
+            flush(true);
         }
     }
 
@@ -109,7 +128,7 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
                     return;
                 }
                 if (now >= since + mostMs) {
-                    flush();
+                    flush(false);
                 } else {
                     watch();
                 }
@@ -117,20 +136,27 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
         }
     }
 
-    private void flush() {
+    private void flush(boolean isFull) {
         if (packs.isEmpty()) {
             return;
         }
-        if (hasWholes) {
+        if (wholeBytes > 0) {
             wholes.put(number, packs.toArray(new byte[0][]));
         }
         byte[] batch = batch(packs, number);
+        sentBytes += batch.length;
+        sentWholeBytes += wholeBytes;
+        boolean isLast = !isFull || sentBytes >= MOST_SENT || sentWholeBytes >= MOST_WHOLE;
+        if (isLast) {
+            sentBytes = 0;
+            sentWholeBytes = 0;
+        }
         packs.clear();
         records = 0;
         bytes = 0;
-        hasWholes = false;
+        wholeBytes = 0;
         number++;
-        output.collect(new StreamRecord<>(batch));
+        output.collect(new StreamRecord<>(batch, isLast ? LAST : MORE));
     }
 
     /** The batch of some packs. */
@@ -187,7 +213,7 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
     @Override
     public void processWatermark(Watermark mark) throws Exception {
         if (mark.getTimestamp() == Long.MAX_VALUE) {
-            flush();
+            flush(false);
             super.processWatermark(mark);
         }
     }
@@ -197,11 +223,11 @@ public final class Batcher extends AbstractStreamOperator<byte[]>
 
     @Override
     public void prepareSnapshotPreBarrier(long checkpoint) {
-        flush();
+        flush(false);
     }
 
     @Override
     public void endInput() {
-        flush();
+        flush(false);
     }
 }

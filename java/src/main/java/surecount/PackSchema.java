@@ -23,6 +23,7 @@ public final class PackSchema implements KafkaRecordDeserializationSchema<byte[]
 
     @Override
     public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<byte[]> out) throws IOException {
+        Reading.taken(record);
         byte[] pack = record.value();
         String fault = Pack.fault(pack);
         if (fault != null) {

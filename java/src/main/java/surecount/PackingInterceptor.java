@@ -51,7 +51,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
 
     private int mostRecords;
     private Packer packer;
-    private String clientId;
+    private Reading reading;
     private Set<String> foreign;
 
     @Override
@@ -69,7 +69,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 most == null ? Integer.MAX_VALUE : Integer.parseInt(most));
         String others = (String) configs.get(FOREIGN_CONFIG);
         foreign = others == null ? Set.of() : new HashSet<>(Arrays.asList(others.split(";")));
-        clientId = (String) configs.get(ConsumerConfig.CLIENT_ID_CONFIG);
+        reading = Reading.of((String) configs.get(ConsumerConfig.CLIENT_ID_CONFIG));
     }
 
     @Override
@@ -80,6 +80,7 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
                 long next = records.nextOffsets().get(partition).offset();
                 packs.put(partition, packs(partition, records.records(partition), next));
             }
+            await(packs);
             return new ConsumerRecords<>(packs, records.nextOffsets());
         } catch (RuntimeException e) {
             // Kafka only logs an exception, and goes on with the records as they came: they would be taken for packs.
@@ -87,13 +88,30 @@ public final class PackingInterceptor implements ConsumerInterceptor<byte[], byt
         }
     }
 
+    /** Waits until the task has taken enough of the packs before. */
+    private void await(Map<TopicPartition, List<ConsumerRecord<byte[], byte[]>>> packs) {
+        List<ConsumerRecord<byte[], byte[]>> taken = new ArrayList<>();
+        long bytes = 0;
+        for (var ofPartition : packs.entrySet()) {
+            for (ConsumerRecord<byte[], byte[]> pack : ofPartition.getValue()) {
+                // Flink's source drops the others.
+                if (pack.offset() < reading.stop(ofPartition.getKey())) {
+                    taken.add(pack);
+                    bytes += pack.value().length;
+                }
+            }
+        }
+        reading.await(bytes);
+        taken.forEach(reading::add);
+    }
+
     private List<ConsumerRecord<byte[], byte[]>> packs(
             TopicPartition partition, List<ConsumerRecord<byte[], byte[]>> records, long next) {
-        long end = Stops.of(clientId, partition);
+        long end = reading.stop(partition);
         List<ConsumerRecord<byte[], byte[]>> packs =
                 records.isEmpty() ? new ArrayList<>() : packs(records, end, foreign.contains(partition.topic()));
         // A bounded source stops by the offsets of records.
-        if (end == Stops.NONE && (records.isEmpty() || records.get(records.size() - 1).offset() < next - 1)) {
+        if (end == Reading.NO_STOP && (records.isEmpty() || records.get(records.size() - 1).offset() < next - 1)) {
             byte[] content = records.isEmpty()
                     ? Pack.announcement(0, partition.partition())
                     : packs.remove(packs.size() - 1).value();

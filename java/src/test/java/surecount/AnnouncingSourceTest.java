@@ -26,10 +26,10 @@ class AnnouncingSourceTest {
     private final List<String> out = new ArrayList<>();
     private final List<String> calls = new ArrayList<>();
     private final FakeReader fake = new FakeReader();
-    private final Map<TopicPartition, Long> stops = Stops.of("announcing-0");
+    private final Reading reading = Reading.begin("announcing-0");
     private final PackSchema schema = new PackSchema(List.of("a", "b"));
     private final AnnouncingSource.Reader<byte[]> reader =
-            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L, "b:1:-2", 50L), stops);
+            new AnnouncingSource.Reader<>(fake, schema::announcement, Map.of("a:5:100", 700L, "b:1:-2", 50L), reading);
 
     private static KafkaPartitionSplit split(String topic, int partition) {
         return new KafkaPartitionSplit(new TopicPartition(topic, partition), 0);
@@ -64,7 +64,7 @@ class AnnouncingSourceTest {
         reader.addSplits(List.of(new KafkaPartitionSplit(new TopicPartition("a", 4), 100)));
         assertEquals(List.of(700L, 100L, 99L, 100L), fake.offsets);
         assertEquals(AnnouncingSource.MOVED, fake.first.getStoppingOffset().orElseThrow());
-        assertEquals(Map.of(), stops);
+        assertEquals(Reading.NO_STOP, reading.stop(partition));
     }
 
     @Test
@@ -80,11 +80,11 @@ class AnnouncingSourceTest {
     void theConsumerIsToldWhereABoundedSourceStops() throws Exception {
         TopicPartition partition = new TopicPartition("a", 1);
         reader.addSplits(List.of(new KafkaPartitionSplit(partition, 7, 900), split("b", 1)));
-        assertEquals(900, Stops.of("announcing-0", partition));
-        assertEquals(Stops.NONE, Stops.of("announcing-0", new TopicPartition("b", 1)));
-        assertEquals(Stops.NONE, Stops.of(null, partition));
+        assertEquals(900, Reading.of("announcing-0").stop(partition));
+        assertEquals(Reading.NO_STOP, Reading.of("announcing-0").stop(new TopicPartition("b", 1)));
+        assertEquals(Reading.NO_STOP, Reading.of(null).stop(partition));
         reader.close();
-        assertEquals(Stops.NONE, Stops.of("announcing-0", partition));
+        assertEquals(Reading.NO_STOP, Reading.of("announcing-0").stop(partition));
     }
 
     @Test

@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import org.apache.flink.streaming.api.watermark.Watermark;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
 import org.apache.flink.streaming.util.OneInputStreamOperatorTestHarness;
 import org.junit.jupiter.api.Test;
@@ -212,6 +213,53 @@ class BatcherTest {
             assertEquals("abc", text(wholes.value(2, 0, 0, 3)));
             assertEquals(text(large), text(wholes.value(2, 0, 3, 6_000)));
             assertThrows(IllegalStateException.class, () -> wholes.value(1, 0, 0, 1));
+        });
+    }
+
+    /** Whether the task waits for Python after each batch. */
+    private static List<Boolean> waits(OneInputStreamOperatorTestHarness<byte[], byte[]> harness) {
+        List<Boolean> waits = new ArrayList<>();
+        for (Object batch : harness.getOutput()) {
+            waits.add(((StreamRecord<?>) batch).getTimestamp() == Batcher.LAST);
+        }
+        harness.getOutput().clear();
+        return waits;
+    }
+
+    @Test
+    void theTaskWaitsForABatchThatIsNotFull() throws Exception {
+        Testing.with(new Batcher(10, MANY, 100), harness -> {
+            for (int records : new int[] {10, 6, 6, 1}) {
+                harness.processElement(pack(records), 0);
+            }
+            assertEquals(List.of(false, false), waits(harness));
+            harness.setProcessingTime(100);
+            assertEquals(List.of(true), waits(harness));
+            harness.processElement(pack(1), 0);
+            harness.prepareSnapshotPreBarrier(1);
+            assertEquals(List.of(true), waits(harness));
+            harness.processElement(pack(1), 0);
+            harness.endInput();
+            assertEquals(List.of(true), waits(harness));
+        });
+    }
+
+    @Test
+    void theTaskWaitsWhereEnoughBytesAreOnTheirWay() throws Exception {
+        byte[] sent = Testing.pack(new Packer(null, 1 << 30), new byte[16 << 20]);
+        byte[] whole = Testing.pack(packer, new byte[60 << 20]);
+        Testing.with(new Batcher(1, MANY, MANY), harness -> {
+            for (int i = 0; i < 7; i++) {
+                harness.processElement(sent, 0);
+            }
+            assertEquals(List.of(false, false, true, false, false, true, false), waits(harness));
+            harness.processElement(pack(0), 0);
+            harness.endInput();
+            assertEquals(List.of(true), waits(harness));
+            for (int i = 0; i < 6; i++) {
+                harness.processElement(whole, 0);
+            }
+            assertEquals(List.of(false, false, true, false, false, true), waits(harness));
         });
     }
 }

@@ -12,6 +12,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -233,5 +234,24 @@ class PackingInterceptorTest {
                     .getMessage();
             assertTrue(message.contains("job and jar have to be of one version"), message);
         }
+    }
+
+    @Test
+    void whatFlinkDropsBehindTheStopIsNotWaitedFor() {
+        Reading reading = Reading.begin("packing-0");
+        TopicPartition partition = new TopicPartition("events", 0);
+        reading.stopAt(partition, 5);
+        List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
+        for (int offset = 0; offset < 9; offset++) {
+            records.add(new ConsumerRecord<>("events", 0, offset, null, new byte[100]));
+        }
+        var packs = interceptor(ConsumerConfig.CLIENT_ID_CONFIG, "packing-0")
+                .onConsume(polled(partition, records, 9))
+                .records(partition);
+        assertEquals(5, packs.size());
+        assertTrue(reading.bytes() > 500);
+        Reading.taken(packs.get(0));
+        assertEquals(0, reading.bytes());
+        reading.close();
     }
 }
