@@ -73,7 +73,7 @@ def bundles(pipeline: Pipeline) -> Mapping[str, Bundle]:
     The bundle ends with a batch that says so, but where PyFlink's own operator decodes, which cannot tell.
     """
     performance = pipeline.performance
-    batches = Bundle(8 if performance.replace_internals else 1, 5 * performance.batch_time)
+    batches = Bundle(8 if performance.replace_internals else 1, performance.bundle_time)
     return {"decode": batches, "windows": Bundle(8 * pipeline.state.buckets, 20)}
 
 

@@ -131,7 +131,7 @@ def up(
 
 @app.command()
 def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
-    """Health of every process and job; exit 1 when something is wrong.
+    """Show the health of every process and job; exit 1 if something is wrong.
 
     A job is unhealthy when it failed, or runs twice; when its last checkpoint failed, or none was completed for long;
     when a commit failed that nobody has accepted; when it restarted within 10 minutes, or has completed no checkpoint
@@ -228,7 +228,7 @@ def generate(
     skew: Annotated[str, typer.Option(help="How far the clocks of two producers in three are off.")] = "0 s",
     as_json: AsJson = False,
 ) -> None:
-    """Write deterministic events whose every window has a known answer."""
+    """Generate deterministic events with a known answer for every window."""
     loaded = config.load(pipeline)
     options = Options(
         events=events, keys=keys, rate=rate, seed=seed, late=late, bad=bad, duplicates=duplicates,
@@ -258,8 +258,8 @@ for command in (
     *(backup.backup, backup.recover, doctor.doctor, acls, chaos),
 ):
     app.command()(command)
-app.add_typer(snapshots.app, name="snapshots", help="What a job can go on from: list it, remove what nothing needs.")
-app.add_typer(rejects.app, name="rejects", help="What could not be used: list it, count it, send it again.")
+app.add_typer(snapshots.app, name="snapshots", help="List and prune savepoints and checkpoints.")
+app.add_typer(rejects.app, name="rejects", help="List, count and replay rejected records.")
 
 
 @app.command()
@@ -319,7 +319,7 @@ def _wait_for_end(pipeline: Pipeline, job: str, cluster: Flink, job_id: str) -> 
 
 @app.command()
 def jobs(directory: Directory = DEFAULT_DIRECTORY, flink: FlinkUrl = None, as_json: AsJson = False) -> None:
-    """The cluster's jobs."""
+    """List the cluster's jobs."""
     found = Flink(flink_url(directory, flink)).jobs()
     if as_json:
         print_json([dataclasses.asdict(job) for job in found])
@@ -337,7 +337,7 @@ def watch(
     flink: FlinkUrl = None,
     seconds: Annotated[float | None, typer.Option("--for", help="End after so many seconds; default: Ctrl-C.")] = None,
 ) -> None:
-    """A live view: windows closing, rates, checkpoints, restarts."""
+    """Watch windows close, with rates, checkpoints and restarts."""
     loaded = config.load(pipeline)
     with Watch(loaded, Flink(flink_url(directory, flink))) as view:
         live.show(view, (lambda elapsed: elapsed < seconds) if seconds else (lambda _: True))
@@ -352,7 +352,7 @@ def audit(
     timeout: Annotated[str, typer.Option(help="How long to wait until nothing is pending.")] = "2 min",
     as_json: AsJson = False,
 ) -> None:
-    """Recount the input independently and compare; exit 1 when the books don't balance."""
+    """Recount the input independently and compare; exit 1 if the books don't balance."""
     loaded = config.load(pipeline)
     check_decode(pipeline, loaded)
     timeout_s = parse_duration(timeout) / 1000
@@ -380,7 +380,7 @@ def demo(
     seconds: Annotated[int, typer.Option(min=20, help="How long to generate.")] = 40,
     keep: Annotated[bool, typer.Option(help="Keep the folder with logs and data.")] = False,
 ) -> None:
-    """All at once: up, generate, submit, watch, kill -9 a TaskManager, audit, down."""
+    """Run all at once: up, generate, submit, watch, kill -9 a TaskManager, audit, down."""
     demonstration.run(seconds, keep=keep)
 
 

@@ -33,7 +33,7 @@ def acls(
     directory: Directory = DEFAULT_DIRECTORY,
     as_json: AsJson = False,
 ) -> None:
-    """Print the least rights on Kafka that a pipeline needs, as kafka-acls lines."""
+    """Print the least Kafka rights that a pipeline needs, as kafka-acls lines."""
     loaded = config.load(pipeline)
     roles = _roles(role or list(ROLES))
     if principal is not None and not principal.startswith("User:"):

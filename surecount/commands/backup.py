@@ -29,7 +29,7 @@ def backup(
     flink: FlinkUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep all that a pipeline needs to go on elsewhere, but for its records; its jobs are stopped for a moment."""
+    """Save savepoints, ledger, topic settings and offsets; stop the jobs for a moment."""
     loaded = config.load(pipeline)
     cluster, environment = find_cluster(directory, flink)
     target = _folder(folder)
@@ -58,7 +58,7 @@ def recover(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a pipeline back from a backup on an empty stack, whose topics were mirrored or restored.
+    """Restore a backup onto an empty stack with mirrored or restored topics.
 
     PIPELINE is written from the backup where it is not there; where it is, it may have other addresses.
     """

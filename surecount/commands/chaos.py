@@ -39,7 +39,7 @@ def chaos(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Break things on purpose under a pipeline's jobs, on a stack of their own, and judge every record.
+    """Inject faults under a pipeline on its own stack, and judge every record.
 
     The pipeline file is used as it is, but for addresses: nothing of yours is touched. Exit 1 when the books do not
     balance, the judge finds something, or the jobs do not recover.

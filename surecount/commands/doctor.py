@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for all that would lose, double or hold up records; exit 1 where a check fails."""
+    """Find what would lose, double or delay records; exit 1 if a check fails."""
     if unknown := [code for code in accept or () if code != _LOST]:
         raise SurecountError(f"--accept {unknown[0]}: the doctor knows no such code", f"it knows {_LOST}")
     loaded = config.load(pipeline)

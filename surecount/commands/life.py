@@ -44,7 +44,7 @@ def stop(
     job: OnlyJob = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a pipeline's jobs, each with a savepoint to go on from."""
+    """Stop a pipeline's jobs, each with a savepoint."""
     with opened(pipeline, directory, flink) as (loaded, life):
         _print(loaded, life.stop(chosen_jobs(loaded, job)), "savepoint", "stopped with", as_json=as_json)
 
@@ -59,7 +59,7 @@ def start(
     accept: Accept = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start those of a pipeline's jobs that don't run, each from its newest snapshot."""
+    """Start a pipeline's stopped jobs, each from its newest snapshot."""
     with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job, None if snapshot == LATEST else snapshot)
         prepare(loaded, find_cluster(directory, flink), names, parallelism, accept or ())
@@ -83,7 +83,7 @@ def savepoint(
     job: OnlyJob = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a savepoint of each of a pipeline's jobs, which run on."""
+    """Take a savepoint of each running job."""
     with opened(pipeline, directory, flink) as (loaded, life):
         _print(loaded, life.savepoint(chosen_jobs(loaded, job)), "savepoint", "savepoint", as_json=as_json)
 
@@ -97,7 +97,7 @@ def rescale(
     accept: Accept = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a pipeline's jobs with savepoints, and start them from there with another parallelism."""
+    """Restart a pipeline's jobs with another parallelism."""
     with opened(pipeline, directory, flink) as (loaded, life):
         names = chosen_jobs(loaded, job)
         # What would keep the jobs from starting again has to be known before they are stopped.

@@ -39,7 +39,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for scripts.")] = False,
 ) -> None:
-    """The rejects that were written last, with their reasons; the newest last."""
+    """List the latest rejects with their reasons, newest last."""
     loaded = config.load(pipeline)
     with progress("rejects", None) as bar:
         found = rejects.newest(loaded, limit, reason or (), bar.both)
@@ -79,7 +79,7 @@ def printable(data: bytes | None, length: int) -> str:
 
 @app.command()
 def count(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """How many rejects there are, by reason, job and pathway."""
+    """Count rejects by reason, job and pathway."""
     loaded = config.load(pipeline)
     with progress("rejects", None) as bar:
         counts = rejects.count(loaded, bar.both)
@@ -119,7 +119,7 @@ def replay(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send rejects again to the jobs that rejected them, each once, after a fix of the pipeline file or of a udf.
+    """Send rejects again, each once, after the pipeline file or a function was fixed.
 
     What is rejected again is a new reject. Interrupted, the same command goes on. Kafka keeps how far each
     reason is replayed for as long as the brokers' offsets.retention.minutes say, 7 days by default. After that the

@@ -34,7 +34,7 @@ def send(
     give_up_after: Annotated[str, typer.Option(help="How long Kafka may give no answer.")] = "2 min",
     as_json: AsJson = False,
 ) -> None:
-    """Send JSON lines, each once, whatever is killed."""
+    """Send JSON lines exactly once, also when killed and resumed."""
     loaded = config.load(pipeline)
     try:
         give_up_ms = parse_duration(give_up_after)

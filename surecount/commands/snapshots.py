@@ -60,7 +60,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove snapshots that no restore needs: all but the newest of each job, and what unfinished ones left.
+    """Remove snapshots that no restore needs, and leftovers of unfinished ones.
 
     The run ledger stays as it is. Checkpoints of a job's last run are Flink's to remove.
     """

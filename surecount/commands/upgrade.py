@@ -38,7 +38,7 @@ def upgrade(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     as_json_: AsJson = False,
 ) -> None:
-    """Bring a pipeline's jobs to its file and the code of now, with a plan first, and back where that fails."""
+    """Upgrade jobs to the current file and code; show a plan first, roll back on failure."""
     loaded = config.load(pipeline)
     within_s = (parse_duration(within) if within else _WITHIN_MS + 2 * loaded.checkpoint.interval) / 1000
     cluster, environment = find_cluster(directory, flink)

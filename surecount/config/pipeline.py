@@ -100,6 +100,11 @@ class Performance(Model):
     batch_time: duration("10 ms", "10 s") = 100  # type: ignore[valid-type]
     replace_internals: bool = True
 
+    @property
+    def bundle_time(self) -> int:
+        """The most milliseconds that a full batch waits for the next one before Python's answer to it is waited for."""
+        return int(2 * self.batch_time)
+
 
 class Pipeline(Model):
     """One pipeline file."""
@@ -171,7 +176,8 @@ class Pipeline(Model):
 
     @model_validator(mode="after")
     def _batches_are_shorter_than_silences(self) -> Self:
-        times = 8 if self.has_ingest else 2  # ingest waits four times as long for a batch
+        # Twice as long as a record waits: for the end of its batch, four times as long in ingest, and of its bundle.
+        times = 8 if self.has_ingest else 6
         if self.source.idle_after < times * self.performance.batch_time:
             raise ValueError(
                 f"source.idle_after = {format_duration(self.source.idle_after)} is less than {times} times "

@@ -61,7 +61,7 @@ def test_defaults() -> None:
         ),
         ("aggregate.0.sum", ["tax"], "'tax' is declared as int and as decimal (scale 2)"),
         ("aggregate.0.sum", ["country.x"], "'country' is a value, so 'country.x' cannot be inside it"),
-        ("performance", {"batch_time": "10 s"}, "is less than 2 times performance.batch_time = 10 s"),
+        ("performance", {"batch_time": "10 s"}, "is less than 6 times performance.batch_time = 10 s"),
         ("topics.results", "shop.orders", "topic 'shop.orders' is named twice"),
         ("name", "Shop", "name = 'Shop'"),
         ("nme", 1, "nme is no setting"),
