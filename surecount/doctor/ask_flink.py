@@ -29,7 +29,7 @@ _BANNER = re.compile(r"Version: ([\w.-]+), Scala: ")
 _CLASSPATH = re.compile(r"Classpath: (\S+)")
 _JVM = re.compile(r" JVM: (.+)")
 _JAVA = re.compile(r" - (\d+)(?:\.\d+)?/")
-_CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|surecount-packs|zstd-jni)-[^/:]*\.jar")
+_CONNECTOR = re.compile(r"(?:flink-(?:sql-)?connector-kafka|flink-python|surecount-packs|zstd-jni)-[^/:]*\.jar")
 _LOGGER = re.compile(r"log4j-core-[^/:]*\.jar")
 # A process says at its start what it is; a log that was rolled begins later.
 _LOG_HEAD_BYTES = 256 << 10

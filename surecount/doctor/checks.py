@@ -179,9 +179,10 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "jars",
-        "the jars of the Kafka connector, of packs and of zstd at the JobManager and at each TaskManager",
+        "the jars of the Kafka connector, packs, zstd and Python at the JobManager and at each TaskManager",
         "a job that meets a class which is not there restarts for ever",
-        "put the jars of java/target/flink into every lib folder, and restart Flink",
+        "put the jars of java/target/flink, and flink-python from Flink's opt folder, into every lib folder, and "
+        "restart Flink",
         flink_rules.jars,
         before_start=True,
     ),
@@ -268,7 +269,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "connector_versions",
-        "the jars of the Kafka connector, of packs and of zstd here, at the JobManager and at each TaskManager",
+        "the jars of the Kafka connector, packs, zstd and Python here, at the JobManager and at each TaskManager",
         "the sinks' state and transactions differ between versions, and so may the layout of packs",
         "put the jars of java/target/flink into every lib folder",
         flink_rules.connector_versions,

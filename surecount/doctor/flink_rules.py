@@ -26,8 +26,9 @@ PACKS_JAR = f"{_OUR_JAR}{packs.LAYOUT}.jar"
 
 JAVA = 17
 """What our jar is compiled for."""
-# What the connector does not bring: Kafka's client in it calls zstd's classes by their own names.
-_NEEDED = ("flink-sql-connector-kafka-", "surecount-packs-", "zstd-jni-")
+# The connector does not bring zstd: Kafka's client in it calls zstd's classes by their own names. Our jar has a class
+# that extends one of Flink's jar for Python, so that has to be beside it.
+_NEEDED = ("flink-sql-connector-kafka-", "surecount-packs-", "zstd-jni-", "flink-python-")
 _WITHOUT_ZSTD = "the first record that is compressed with zstd would restart the job for ever"
 
 # Packages whose versions change what the Python workers compute, or whether they start at all.

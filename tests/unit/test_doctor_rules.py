@@ -99,7 +99,7 @@ FLOW = Flow(
 )
 LOST = Lost(1, RUN.job_id, 0, {"results": 1, "rejects": 0}, NOW - 60_000)
 JOB = JobFacts("shop.aggregate", RUN.job_id, "RUNNING", NOW - 60_000, 10_000, 300_000, completed_ms=NOW - 5_000)
-CONNECTORS = ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR, "zstd-jni-1.5.6-10.jar")
+CONNECTORS = ("flink-sql-connector-kafka-5.0.0-2.2.jar", PACKS_JAR, "zstd-jni-1.5.6-10.jar", "flink-python-2.3.0.jar")
 HERE = Installed("2.3.0", CONNECTORS, 17, ("log4j-core-2.25.4.jar",))
 PACKAGES = {"python": "3.11.7", "apache-flink": "2.3.0", "pyarrow": "16.1.0", "numpy": "2.1.3"}
 WORKERS = frozenset((name, version.replace(".", "_")) for name, version in PACKAGES.items())
@@ -152,7 +152,8 @@ OWN = "surecount.shop.aggregate.results-0-1"
 NOT_RUNNING = {"jobs": {"aggregate": None}}
 OLD = Installed("2.2.0", ("flink-sql-connector-kafka-4.0.0-2.0.jar", PACKS_JAR), 11)
 OTHER_PACKS = replace(HERE, connectors=("surecount-packs-1.jar",))
-WITHOUT_ZSTD = replace(HERE, connectors=CONNECTORS[:2])
+WITHOUT_ZSTD = replace(HERE, connectors=(*CONNECTORS[:2], CONNECTORS[3]))
+WITHOUT_PYTHON = replace(HERE, connectors=CONNECTORS[:3])
 OLD_LOG4J = replace(HERE, loggers=("log4j-core-2.25.3.jar", *HERE.loggers))
 
 
@@ -269,6 +270,10 @@ SICK: list[tuple[str, str, dict[str, Any], str]] = [
         "TaskManager t has no jar zstd-jni-*: the first record that is compressed with zstd would restart the job",
     ),
     ("jars", "fail", {"versions": Versions(HERE, PACKAGES, OLD, {})}, "no jar zstd-jni-*"),
+    (
+        *("jars", "fail", {"versions": Versions(HERE, PACKAGES, WITHOUT_PYTHON, {})}),
+        "the JobManager has no jar flink-python-*",
+    ),
     (
         *("logging_versions", "warn", {"versions": Versions(HERE, PACKAGES, HERE, {"TaskManager t": OLD_LOG4J})}),
         "log4j of TaskManager t is log4j-core-2.25.3.jar, log4j-core-2.25.4.jar, and here it is log4j-core-2.25.4.jar",
