@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Message, Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
 from surecount import topics
@@ -289,12 +289,11 @@ def test_the_replay_topic_tells_what_kafka_has_forgotten(make: Callable[..., Run
 def test_a_reject_older_than_positions_are_kept_is_not_sent_unasked(make: Callable[..., Running]) -> None:
     run = make(PLAIN)
     raw, rejects = f"{run.pipeline.name}.in", run.pipeline.topics.rejects
-    settings = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
-    entries = [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in settings.items()]
-    resource = ConfigResource(ConfigResource.Type.TOPIC, rejects, incremental_configs=entries)
     admin = AdminClient(topics.client_config(run.pipeline.kafka))
-    for done in admin.incremental_alter_configs([resource]).values():
-        done.result(30)
+    # Made anew: brokers hear of changed settings some time after whoever changed them.
+    admin.delete_topics([rejects])[rejects].result(30)
+    config = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+    admin.create_topics([NewTopic(rejects, 2, 1, config=config)])[rejects].result(30)
     fill(run, 3, at_ms=int(time.time() * 1000) - 8 * 86_400_000)
     with pytest.raises(SurecountError, match=r"whether it was replayed before is not known") as refused:
         replay(run.pipeline)
