@@ -54,8 +54,11 @@ refused("decode", {"windows": Bundle(1, 1)})
 """
 
 
-def test_a_step_without_uid_and_a_bundle_of_no_step_are_refused() -> None:
-    done = subprocess.run([sys.executable, "-c", _STEPS], capture_output=True, text=True, check=False, timeout=120)
+def test_a_step_without_uid_and_a_bundle_of_no_step_are_refused(tmp_path: Path) -> None:
+    # PyFlink leaves a folder behind for each collection.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", _STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     without, of_none = done.stdout.splitlines()
     assert "has no uid, so no snapshot could be restored to it" in without
