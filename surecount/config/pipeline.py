@@ -102,7 +102,7 @@ class Performance(Model):
 
     @property
     def bundle_time(self) -> int:
-        """The most milliseconds that a full batch waits for the next one before Python's answer to it is waited for."""
+        """How long a bundle waits for its next batch at most, in milliseconds."""
         return int(2 * self.batch_time)
 
 

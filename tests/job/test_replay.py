@@ -290,7 +290,7 @@ def test_a_reject_older_than_positions_are_kept_is_not_sent_unasked(make: Callab
     run = make(PLAIN)
     raw, rejects = f"{run.pipeline.name}.in", run.pipeline.topics.rejects
     admin = AdminClient(topics.client_config(run.pipeline.kafka))
-    # Made anew: brokers hear of changed settings some time after whoever changed them.
+    # Recreated with its settings: a broker applies changed settings some time after they were changed.
     admin.delete_topics([rejects])[rejects].result(30)
     config = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
     admin.create_topics([NewTopic(rejects, 2, 1, config=config)])[rejects].result(30)

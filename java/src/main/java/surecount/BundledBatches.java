@@ -12,12 +12,14 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
  * last one.
  *
  * <p>At the end of a bundle the task waits for Python. In the middle of one, Python works while the task reads on. So
- * it is best to end it late while there is much to read, and at once where there is not. PyFlink knows a number and a
- * time only.
+ * it is best to end it late while there is much to read, and at once where there is not, or where Python is slow ({@link
+ * Pace}). PyFlink knows a number and a time only.
  */
 public final class BundledBatches<T> extends ExternalPythonProcessOperator<byte[], T> {
 
     private static final long serialVersionUID = 1L;
+
+    private transient Pace pace;
 
     /** In place of PyFlink's own, which has the same arguments. */
     public BundledBatches(
@@ -29,11 +31,24 @@ public final class BundledBatches<T> extends ExternalPythonProcessOperator<byte[
     }
 
     @Override
+    public void open() throws Exception {
+        pace = new Pace();
+        super.open();
+    }
+
+    @Override
     public void processElement(StreamRecord<byte[]> batch) throws Exception {
+        pace.sent(batch.getValue().length, System.nanoTime());
         super.processElement(batch);
-        if (batch.getTimestamp() == Batcher.LAST) {
+        if (batch.getTimestamp() == Batcher.LAST || pace.isEnough()) {
             invokeFinishBundle();
         }
+    }
+
+    @Override
+    protected void invokeFinishBundle() throws Exception {
+        super.invokeFinishBundle();
+        pace.ended(System.nanoTime());
     }
 
     @Override

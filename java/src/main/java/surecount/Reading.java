@@ -33,12 +33,12 @@ final class Reading {
         return reading;
     }
 
-    /** That of a consumer. Where none was begun there is no stop and no wait. */
+    /** That of a consumer. IllegalStateException where none was begun: nothing would limit what waits. */
     static Reading of(String clientId) {
-        Reading found = clientId == null ? null : BY_CLIENT.get(clientId);
+        Reading found = BY_CLIENT.get(clientId);
         if (found == null) {
-            found = new Reading();
-            found.close();
+            throw new IllegalStateException("no source reads by the client id " + clientId
+                    + ": the connector gives its consumers other ones than this jar expects");
         }
         return found;
     }

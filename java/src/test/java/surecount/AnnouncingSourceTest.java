@@ -82,9 +82,8 @@ class AnnouncingSourceTest {
         reader.addSplits(List.of(new KafkaPartitionSplit(partition, 7, 900), split("b", 1)));
         assertEquals(900, Reading.of("announcing-0").stop(partition));
         assertEquals(Reading.NO_STOP, Reading.of("announcing-0").stop(new TopicPartition("b", 1)));
-        assertEquals(Reading.NO_STOP, Reading.of(null).stop(partition));
         reader.close();
-        assertEquals(Reading.NO_STOP, Reading.of("announcing-0").stop(partition));
+        assertThrows(IllegalStateException.class, () -> Reading.of("announcing-0"));
     }
 
     @Test

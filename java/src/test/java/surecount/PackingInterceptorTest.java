@@ -25,6 +25,8 @@ class PackingInterceptorTest {
 
     private static PackingInterceptor interceptor(String... settings) {
         Map<String, String> configs = new HashMap<>();
+        Reading reading = Reading.begin("packing");
+        configs.put(ConsumerConfig.CLIENT_ID_CONFIG, "packing");
         configs.put(PackingInterceptor.LAYOUT_CONFIG, "4");
         configs.put(PackingInterceptor.RECORDS_CONFIG, "20");
         for (int i = 0; i < settings.length; i += 2) {
@@ -32,6 +34,8 @@ class PackingInterceptorTest {
         }
         PackingInterceptor interceptor = new PackingInterceptor();
         interceptor.configure(configs);
+        // Nobody takes these packs, so nothing may wait for that.
+        reading.close();
         return interceptor;
     }
 

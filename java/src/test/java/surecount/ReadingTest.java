@@ -1,12 +1,11 @@
 package surecount;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
-import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -81,15 +80,7 @@ class ReadingTest {
         reading.close();
         assertEquals(next, Reading.of("reading-0"));
         next.close();
-        assertFalse(next == Reading.of("reading-0"));
-    }
-
-    @Test
-    void aConsumerOfNobodyDoesNotWait() {
-        Reading of = Reading.of("nobody");
-        of.add(pack(MOST));
-        of.await(MOST);
-        assertEquals(Reading.NO_STOP, of.stop(new TopicPartition("events", 0)));
+        assertThrows(IllegalStateException.class, () -> Reading.of("reading-0"));
     }
 
     @Test
